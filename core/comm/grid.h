@@ -1,0 +1,49 @@
+// Grid: this rank's communicators, one per axis, made from the world by Topology.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "core/comm/communicator.h"
+#include "core/comm/ledger.h"
+#include "core/comm/topology.h"
+
+namespace trident {
+
+/// All ranks of the job. Owns MPI's part of it: the only door to MPI for the layers above.
+class World {
+ public:
+  virtual ~World() = default;
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  virtual std::string host() const = 0;
+  /// Ranks on the same host, and this one's position among them.
+  virtual int local_rank() const = 0;
+  virtual int local_size() const = 0;
+  /// A communicator of the ranks that give the same `color`, ordered by world rank. Collective over the world.
+  virtual std::unique_ptr<Communicator> split(int color, std::string_view axis) = 0;
+  virtual Ledger& ledger() = 0;
+  /// Ends the whole job at once with this exit code, after one line on stderr.
+  [[noreturn]] virtual void abort(int code, std::string_view message) = 0;
+};
+
+/// MPI_COMM_WORLD; MPI must be initialised (MPI_THREAD_MULTIPLE). Detects a job whose processes each think they are
+/// alone (mpirun's environment says N ranks, MPI says 1) and throws UserError that says how to start properly.
+std::unique_ptr<World> make_mpi_world(std::chrono::duration<double> timeout);
+/// A world of one without MPI: plan, verify's reference run, unit tests.
+std::unique_ptr<World> make_self_world();
+
+/// The communicators of one rank. `model` spans pipeline x tensor x context (all that shares one replica's parameters);
+/// `ends` joins the first and last stage of this rank's pipeline (tied embeddings), size 1 on stages between them and
+/// when there is one stage.
+struct Grid {
+  Topology topology;
+  Coordinates at;
+  std::unique_ptr<Communicator> world, tensor, context, data, pipeline, ends;
+};
+
+/// Splits the world; throws UserError when topology.ranks() != world.size().
+Grid make_grid(World&, const Topology&);
+
+}  // namespace trident
