@@ -1,0 +1,106 @@
+// The sections that say how the model is laid over ranks: parallel, zero, comm.
+#pragma once
+
+#include <cstdint>
+
+#include "core/base/fields.h"
+#include "core/config/enums.h"
+
+namespace trident {
+
+/// After resolve (core/config/preset.h) data is not 0.
+struct ParallelConfig {
+  int pipeline = 1;
+  int tensor = 1;
+  int data = 0;
+  int context = 1;
+  int expert = 1;
+  bool sequence = false;
+  Schedule schedule = Schedule::one_f_one_b;
+  int virtual_stages = 1;
+
+  int ranks() const { return pipeline * tensor * data * context; }
+  bool operator==(const ParallelConfig&) const = default;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    constexpr FieldGroup kSpeed = FieldGroup::performance;
+    visit(self.pipeline, {.name = "pipeline",
+                          .unit = "ranks",
+                          .range = between(1, 4096),
+                          .group = kSpeed,
+                          .effect = "Stages the layers are split over. They need not divide evenly."});
+    visit(self.tensor, {.name = "tensor",
+                        .unit = "ranks",
+                        .range = between(1, 1024),
+                        .group = kSpeed,
+                        .effect = "Ranks that share each matrix; best within one node. Must divide heads, kv_heads "
+                                  "and ffn_hidden."});
+    visit(self.data, {.name = "data",
+                      .unit = "ranks",
+                      .range = between(1, 65536),
+                      .zero_is_auto = true,
+                      .derived = "what is left of the ranks",
+                      .group = kSpeed,
+                      .effect = "Replicas that share the batch. micro_batch x data must divide global_batch."});
+    visit(self.context, {.name = "context",
+                         .unit = "ranks",
+                         .range = between(1, 4096),
+                         .group = kSpeed,
+                         .effect = "Ranks that share each sequence."});
+    visit(self.expert, {.name = "expert",
+                        .unit = "ranks",
+                        .range = between(1, 4096),
+                        .group = kSpeed,
+                        .effect = "Ranks that share the experts, cut out of data x context."});
+    visit(self.sequence, {.name = "sequence",
+                          .group = kSpeed,
+                          .effect = "Splits norms, dropout and residuals over the tensor ranks by token: less "
+                                    "activation memory, same communication. Needs tensor > 1."});
+    visit(self.schedule, {.name = "schedule",
+                          .group = kSpeed,
+                          .effect = "Order of the micro-batches in the pipeline. 1f1b keeps at most `pipeline` of them "
+                                    "in memory, gpipe all; interleaved shrinks the bubble by virtual_stages."});
+    visit(self.virtual_stages, {.name = "virtual_stages",
+                                .range = between(1, 64),
+                                .group = kSpeed,
+                                .effect = "Chunks of layers per pipeline rank. Only with schedule: interleaved."});
+  }
+};
+
+struct ZeroConfig {
+  int stage = 0;
+  Offload offload = Offload::none;
+
+  bool operator==(const ZeroConfig&) const = default;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    constexpr FieldGroup kSpeed = FieldGroup::performance;
+    visit(self.stage, {.name = "stage",
+                       .range = between(0, 3),
+                       .group = kSpeed,
+                       .effect = "What is sharded over the data ranks: 0 nothing, 1 the optimizer state, 2 also the "
+                                 "gradients, 3 also the weights. The result is the same bit for bit."});
+    visit(self.offload, {.name = "offload",
+                         .group = kSpeed,
+                         .effect = "Where the optimizer state lives: on the device, in host memory or on NVMe."});
+  }
+};
+
+struct CommConfig {
+  double timeout = 600;
+
+  bool operator==(const CommConfig&) const = default;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit(self.timeout, {.name = "timeout",
+                         .unit = "seconds",
+                         .range = between(1, 1e6),
+                         .group = FieldGroup::bookkeeping,
+                         .effect = "A collective that waits longer ends the job and names the missing ranks."});
+  }
+};
+
+}  // namespace trident
