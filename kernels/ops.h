@@ -6,7 +6,8 @@
 //
 // Policy: an operation works on `Stream` order, allocates nothing, and owns nothing. Activations and weights have the
 // compute dtype (f32, bf16, f16; the reference also f64); statistics (mean, rstd, lse, losses) and gradients of
-// parameters are f32 (f64 in the reference when the compute dtype is f64). Accumulation is at least f32.
+// parameters are f32 (f64 in the reference when the compute dtype is f64). Accumulation is at least f32. Token ids are
+// i32. kernels/check.h holds these rules as code.
 // Outputs are overwritten unless the comment says "accumulates". In-place use is legal only where it is said.
 // Scratch comes from the caller: `scratch_bytes(args)` says how much, from the shapes alone (dry tensors are fine).
 #pragma once
@@ -42,7 +43,7 @@ struct NormArgs {
   Tensor x_TD, w_D, b_D;
 };
 /// Backward. dx = (gradient through the norm) + residual_TD when that is defined: the residual stream's gradient joins
-/// here, in one pass (residual may be dx itself). dw, db accumulate.
+/// here, in one pass (residual may be dx itself; dy may not). dw, db accumulate.
 struct NormBackwardArgs {
   NormArgs forward;  ///< kind, mean, rstd, x, w
   Tensor dx_TD, dy_TD, residual_TD, dw_D, db_D;
@@ -138,6 +139,7 @@ class Ops {
   virtual void scale(Stream, Tensor y, Tensor x, float factor) const = 0;
 
   /// y_TD[t] = table_VD[id_T[t] - first_id] when that row is on this rank, else 0 (vocabulary-parallel partial sum).
+  /// An id outside this rank's rows, negative ones included, adds nothing in backward.
   virtual void embedding_forward(Stream, Tensor y_TD, Tensor id_T, Tensor table_VD, int64_t first_id) const = 0;
   /// dtable_VD[id - first_id] += dy_TD[t] (f32), deterministic: tokens in ascending order.
   virtual void embedding_backward(Stream, Tensor dtable_VD, Tensor id_T, Tensor dy_TD, int64_t first_id,
@@ -149,7 +151,7 @@ class Ops {
   /// Vocabulary-parallel softmax cross-entropy in three passes with a collective between each (Megatron-LM, arXiv
   /// 1909.08053, section 3). logits_TV hold the columns of token ids [first_id, first_id + valid); columns from `valid`
   /// on are padding and count as -inf.
-  ///   1. max_T = row maxima over valid columns                            (then all-reduce max over the tensor axis)
+  ///   1. max_T = row maxima over valid columns; -inf when valid is 0      (then all-reduce max over the tensor axis)
   ///   2. sum_T = sum exp(logit - max); target_T = logit - max of the target id, 0 when not on this rank  (all-reduce sum)
   ///   3. loss_T = log(sum) - target (0 where target id < 0: ignored); when `gradient`, logits become softmax - onehot
   ///      (unscaled; 0 for ignored rows and padding columns)
