@@ -1,0 +1,34 @@
+// Causal self-attention with grouped key/value heads; column-parallel q|k|v, row-parallel output projection
+// (Shoeybi et al., Megatron-LM, arXiv 1909.08053, section 3).
+//
+// Legend: T tokens, R rows outside tensor-parallel regions, D hidden, H local query heads, G local kv heads, K head size.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/model/linear.h"
+#include "core/model/module.h"
+
+namespace trident {
+
+class Attention {
+ public:
+  Attention(const ModelShape&, const std::string& name, std::vector<ParamSpec>& specs);
+
+  /// h_RD -> z_RD in scratch. Pushes h, qkv, the attention output and its log-sum-exp.
+  Tensor forward(Exec&, const BlockParams&, Tensor h_RD, Saved&) const;
+  /// dz_RD -> dh_RD in scratch.
+  Tensor backward(Exec&, const BlockParams&, Tensor dz_RD, Saved&) const;
+
+ private:
+  AttentionArgs core_args(const Exec&, Tensor qkv, Tensor out, Tensor lse) const;
+  RopeArgs rope_args(Tensor qkv, bool inverse) const;
+  int64_t qkv_width() const { return (shape_.local_heads() + 2 * shape_.local_kv_heads()) * shape_.head_size; }
+
+  ModelShape shape_;
+  uint32_t dropout_purpose_;
+  Linear qkv_, out_;
+};
+
+}  // namespace trident

@@ -1,0 +1,65 @@
+#include "core/model/layer.h"
+
+namespace trident {
+namespace {
+
+std::string layer_name(int64_t index) { return build_string("layers.", index); }
+
+}  // namespace
+
+DropoutSpec residual_dropout(const Exec& ex, const ModelShape& shape, uint32_t purpose, int64_t rows) {
+  const int64_t offset = rows == ex.tokens() ? 0 : ex.tensor.rank() * rows;
+  return {.p = ex.training() ? shape.dropout : 0.0f,
+          .key = {ex.seed, static_cast<uint32_t>(ex.step), purpose},
+          .first_row = ex.micro.first_sequence * shape.context + offset};
+}
+
+Layer::Layer(const ModelShape& shape, int64_t index)
+    : shape_(shape),
+      attention_purpose_(random_purpose(layer_name(index) + ".attn.residual")),
+      mlp_purpose_(random_purpose(layer_name(index) + ".mlp.residual")),
+      norm1_(shape, layer_name(index) + ".norm1", specs_),
+      attention_(shape, layer_name(index) + ".attn", specs_),
+      norm2_(shape, layer_name(index) + ".norm2", specs_),
+      mlp_(shape, layer_name(index) + ".mlp", specs_) {}
+
+Tensor Layer::forward(Exec& ex, const BlockParams& p, Tensor x_RD, Saved& saved) const {
+  const int64_t rows = x_RD.dim[0];
+  Tensor x1_RD = saved.alloc(ex.dtype, {rows, shape_.hidden});
+  {
+    const ScratchScope scope(ex.scratch);
+    Tensor z_RD = attention_.forward(ex, p, norm1_.forward(ex, p, x_RD, saved), saved);
+    ex.ops.dropout_add(ex.stream, x1_RD, x_RD, z_RD, residual_dropout(ex, shape_, attention_purpose_, rows));
+  }
+  Tensor y_RD = saved.alloc(ex.dtype, {rows, shape_.hidden});
+  {
+    const ScratchScope scope(ex.scratch);
+    Tensor z_RD = mlp_.forward(ex, p, norm2_.forward(ex, p, x1_RD, saved), saved);
+    ex.ops.dropout_add(ex.stream, y_RD, x1_RD, z_RD, residual_dropout(ex, shape_, mlp_purpose_, rows));
+  }
+  return y_RD;
+}
+
+void Layer::backward(Exec& ex, const BlockParams& p, Tensor dx_RD, Saved& saved) const {
+  const int64_t rows = dx_RD.dim[0];
+  // The gradient of the residual stream stays in dx; each half adds its own part in the norm's backward.
+  const auto through_dropout = [&](uint32_t purpose) {
+    const DropoutSpec spec = residual_dropout(ex, shape_, purpose, rows);
+    if (spec.p == 0.0f) return dx_RD;
+    Tensor dz_RD = ex.scratch.alloc(ex.dtype, {rows, shape_.hidden});
+    ex.ops.dropout_backward(ex.stream, dz_RD, dx_RD, spec);
+    return dz_RD;
+  };
+  {
+    const ScratchScope scope(ex.scratch);
+    Tensor dh_RD = mlp_.backward(ex, p, through_dropout(mlp_purpose_), saved);
+    norm2_.backward(ex, p, dx_RD, dh_RD, dx_RD, saved);
+  }
+  {
+    const ScratchScope scope(ex.scratch);
+    Tensor dh_RD = attention_.backward(ex, p, through_dropout(attention_purpose_), saved);
+    norm1_.backward(ex, p, dx_RD, dh_RD, dx_RD, saved);
+  }
+}
+
+}  // namespace trident

@@ -1,0 +1,80 @@
+#include "core/model/linear.h"
+
+namespace trident {
+
+Tensor enter(Exec& ex, Tensor x_RD) {
+  const int64_t tokens = ex.tokens();
+  if (x_RD.dim[0] == tokens) return x_RD;
+  Tensor x_TD = ex.scratch.alloc(x_RD.dtype, {tokens, x_RD.dim[1]});
+  ex.tensor.all_gather(x_TD, x_RD, ex.stream);
+  return x_TD;
+}
+
+Tensor leave(Exec& ex, Tensor partial_TD, int64_t rows) {
+  if (rows == partial_TD.dim[0]) {
+    ex.tensor.all_reduce(partial_TD, Reduce::sum, ex.stream);
+    return partial_TD;
+  }
+  // In place: this rank's rows of the partial sums become the result.
+  Tensor out_RD = partial_TD.rows(ex.tensor.rank() * rows, (ex.tensor.rank() + 1) * rows);
+  ex.tensor.reduce_scatter(out_RD, partial_TD, Reduce::sum, ex.stream);
+  return out_RD;
+}
+
+Tensor fused_view(const std::vector<Tensor>& tensors, size_t first, size_t count) {
+  Tensor view = tensors.at(first);
+  for (size_t i = first + 1; i < first + count; ++i) {
+    const Tensor& next = tensors.at(i);
+    ensure(view.dry() || static_cast<char*>(view.data) + view.bytes() == next.data, "fused parameters are adjacent");
+    view.dim[0] += next.dim[0];
+  }
+  return view;
+}
+
+void run_gemm(Exec& ex, GemmArgs args) {
+  ScratchScope scope(ex.scratch);
+  if (const size_t bytes = ex.ops.scratch_bytes(args); bytes > 0) {
+    args.scratch = ex.scratch.alloc(DType::u8, {static_cast<int64_t>(bytes)});
+  }
+  ex.ops.gemm(ex.stream, args);
+}
+
+void Linear::forward(Exec& ex, const BlockParams& p, Tensor y_TN, Tensor x_TK) const {
+  GemmArgs args{.c_MN = y_TN, .a = x_TK, .b = fused_view(p.value, weight, count), .transpose_b = true};
+  if (has_bias && (!bias_on_first_rank || ex.tensor.rank() == 0)) args.bias_N = fused_view(p.value, bias, count);
+  run_gemm(ex, args);
+}
+
+void Linear::backward_input(Exec& ex, const BlockParams& p, Tensor dx_TK, Tensor dy_TN) const {
+  run_gemm(ex, {.c_MN = dx_TK, .a = dy_TN, .b = fused_view(p.value, weight, count)});
+}
+
+void Linear::backward_weight(Exec& ex, const BlockParams& p, Tensor dy_TN, Tensor x_TK) const {
+  run_gemm(ex, {.c_MN = fused_view(p.grad, weight, count), .a = dy_TN, .b = x_TK, .transpose_a = true, .accumulate = true});
+  if (has_bias) ex.ops.bias_backward(ex.stream, fused_view(p.grad, bias, count), dy_TN);
+}
+
+Linear add_linear(std::vector<ParamSpec>& specs, const std::vector<LinearPart>& parts, int64_t inputs, Split split,
+                  bool bias, float std) {
+  Linear layer{.weight = specs.size(), .count = parts.size(), .has_bias = bias, .bias_on_first_rank = split == Split::cols};
+  for (const LinearPart& part : parts) {
+    specs.push_back({.name = part.name + ".weight",
+                     .shape = {part.outputs, inputs},
+                     .split = split,
+                     .init = {Init::Kind::normal, std},
+                     .decay = true,
+                     .fused = &part != &parts.front()});
+  }
+  if (bias) {
+    layer.bias = specs.size();
+    for (const LinearPart& part : parts) {
+      specs.push_back({.name = part.name + ".bias",
+                       .shape = {part.outputs},
+                       .split = split == Split::rows ? Split::rows : Split::none,
+                       .fused = &part != &parts.front()});
+    }
+  }
+  return layer;
+}
+
+}  // namespace trident

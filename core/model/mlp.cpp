@@ -1,0 +1,55 @@
+#include "core/model/mlp.h"
+
+#include <cmath>
+
+namespace trident {
+
+Mlp::Mlp(const ModelShape& shape, const std::string& name, std::vector<ParamSpec>& specs) : shape_(shape) {
+  const float down_std =
+      shape.scale_residual_init ? shape.init_std / std::sqrt(2.0f * static_cast<float>(shape.layers)) : shape.init_std;
+  std::vector<LinearPart> parts;
+  if (shape.activation == ActivationKind::swiglu) parts.push_back({name + ".gate", shape.ffn});
+  parts.push_back({name + ".up", shape.ffn});
+  up_ = add_linear(specs, parts, shape.hidden, Split::rows, shape.bias, shape.init_std);
+  down_ = add_linear(specs, {{name + ".down", shape.hidden}}, shape.ffn, Split::cols, shape.bias, down_std);
+}
+
+Tensor Mlp::forward(Exec& ex, const BlockParams& p, Tensor h_RD, Saved& saved) const {
+  const int64_t tokens = ex.tokens(), rows = h_RD.dim[0], ffn = shape_.ffn / shape_.tensor;
+  Tensor up = saved.alloc(ex.dtype, {tokens, static_cast<int64_t>(up_.count) * ffn});
+  Tensor act_TF = saved.alloc(ex.dtype, {tokens, ffn});
+  saved.push(h_RD);
+  saved.push(up);
+  saved.push(act_TF);
+
+  up_.forward(ex, p, up, enter(ex, h_RD));
+  ex.ops.activation_forward(ex.stream, shape_.activation, act_TF, up);
+  Tensor z_TD = ex.scratch.alloc(ex.dtype, {tokens, shape_.hidden});
+  down_.forward(ex, p, z_TD, act_TF);
+  return leave(ex, z_TD, rows);
+}
+
+Tensor Mlp::backward(Exec& ex, const BlockParams& p, Tensor dz_RD, Saved& saved) const {
+  const int64_t tokens = ex.tokens(), rows = dz_RD.dim[0];
+  const Tensor act_TF = saved.pop(), up = saved.pop(), h_RD = saved.pop();
+
+  Tensor dh_TD = ex.scratch.alloc(ex.dtype, {tokens, shape_.hidden});
+  {
+    const ScratchScope scope(ex.scratch);
+    Tensor dact_TF = ex.scratch.alloc(ex.dtype, {tokens, act_TF.dim[1]});
+    {
+      const ScratchScope inner(ex.scratch);
+      Tensor dz_TD = enter(ex, dz_RD);
+      down_.backward_weight(ex, p, dz_TD, act_TF);
+      down_.backward_input(ex, p, dact_TF, dz_TD);
+    }
+    // The up projection is not needed any more: its memory takes its gradient.
+    Tensor dup = up;
+    ex.ops.activation_backward(ex.stream, shape_.activation, dup, dact_TF, up);
+    up_.backward_weight(ex, p, dup, enter(ex, h_RD));
+    up_.backward_input(ex, p, dh_TD, dup);
+  }
+  return leave(ex, dh_TD, rows);
+}
+
+}  // namespace trident

@@ -1,0 +1,27 @@
+// LayerNorm or RMSNorm over the rows of the residual stream.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/model/module.h"
+
+namespace trident {
+
+class Norm {
+ public:
+  /// Appends its specs (weight, and a bias for LayerNorm) under `name`.
+  Norm(const ModelShape&, const std::string& name, std::vector<ParamSpec>& specs);
+
+  /// Pushes x and the statistics; returns y_RD, which lives in `saved`.
+  Tensor forward(Exec&, const BlockParams&, Tensor x_RD, Saved&) const;
+  /// dx = gradient through the norm + residual (when defined; it may be dx itself).
+  void backward(Exec&, const BlockParams&, Tensor dx_RD, Tensor dy_RD, Tensor residual_RD, Saved&) const;
+
+ private:
+  NormKind kind_;
+  float eps_;
+  size_t weight_, bias_;
+};
+
+}  // namespace trident
