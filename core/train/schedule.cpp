@@ -1,6 +1,7 @@
 #include "core/train/schedule.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/base/error.h"
 
@@ -130,6 +131,10 @@ int schedule_slots(std::span<const Instr> list) {
   int slots = 0;
   for (const Instr& instr : list) slots = std::max(slots, instr.slot + 1);
   return slots;
+}
+
+int sends_in_flight(Sched sched, int stages, int micros, int chunks) {
+  return sched == Sched::interleaved && chunks > 1 && micros > stages ? 2 : 1;
 }
 
 Message message_of(const Instr& instr, int stages, int stage) {

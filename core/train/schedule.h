@@ -8,9 +8,15 @@
 //
 // Contract with the executor:
 // - Instructions run in order on the compute stream. A receive blocks the compute stream; a send is queued on the send
-//   stream and does not. Between two stages and per kind (activation, gradient) messages are sent in the order in which
-//   they are received, and tests/train/schedule_test.cpp proves that one send stream, working off its queue strictly in
-//   order and with a rendezvous for every message, never deadlocks.
+//   stream and does not. Between two stages and per kind (activation, gradient) messages are received in the order
+//   sent.
+// - One send stream is enough, even when it works strictly in order with a rendezvous for every message. Its queue must
+//   hold sends_in_flight() messages; with fewer, the interleaved schedule deadlocks.
+// - One buffer for the gradient that is sent back is enough: a backward waits until the last send_gradient has left.
+//   (Kept in the slot and waited for when the slot is taken again, it makes the interleaved schedule deadlock.)
+// - An output needs no wait: its gradient has come back, so it has been received, before its slot is taken again.
+//   tests/train/schedule_test.cpp proves all this. Nothing in it depends on how long anything takes: every wait is for
+//   one given event, so an order that passes once always passes.
 // - Backward runs micro-batches in ascending order for every chunk in every schedule, so gradients accumulate in the
 //   same order and schedules are equal bit for bit.
 #pragma once
@@ -33,8 +39,8 @@ enum class Do : uint8_t {
   send_gradient
 };
 
-/// One step of one stage. `slot` is the home of everything (micro, chunk) keeps between its first and last instruction:
-/// tokens and targets, the received input, saved activations, the output, and the gradient that is sent back.
+/// One step of one stage. `slot` is the home of what (micro, chunk) keeps from its first to its last instruction:
+/// tokens and targets, the received input, saved activations, the output.
 struct Instr {
   Do what;
   int16_t micro, chunk, slot;
@@ -59,11 +65,16 @@ std::string_view sched_name(Sched);
 /// least two stages and micros % stages == 0; micros * chunks <= 32767.
 std::vector<Instr> make_schedule(Sched, int stages, int stage, int micros, int chunks);
 
-/// Slots that a list uses: ids are 0 .. schedule_slots() - 1, and the lowest free one is always taken.
-/// A slot is free again after its backward and, where there is one, its send_gradient: the executor lets the send pass
-/// before it overwrites the buffer. The counts are gpipe: micros; one_f_one_b: min(stages - stage, micros);
-/// interleaved: min((stages - stage - 1) * 2 + (chunks - 1) * stages + 1, micros * chunks).
+/// Slots that a list uses at once: ids are 0 .. schedule_slots() - 1, and the lowest free one is always taken.
+/// A slot is free after its backward and, where there is one, its send_gradient. The counts are gpipe: micros;
+/// one_f_one_b: min(stages - stage, micros); interleaved: min((stages - stage - 1) * 2 + (chunks - 1) * stages + 1,
+/// micros * chunks).
 int schedule_slots(std::span<const Instr>);
+
+/// Sends that every stage must be able to have queued, not yet received, at once: 2 when several chunks wind round the
+/// pipeline more than once (interleaved, chunks > 1, micros > stages), else 1. Then a rendezvous for every message
+/// costs no time either: the makespan is the textbook's. A larger queue does no harm.
+int sends_in_flight(Sched, int stages, int micros, int chunks);
 
 /// The model chunk that chunk `chunk` of `stage` is.
 constexpr int chunk_of(int stages, int stage, int chunk) { return chunk * stages + stage; }
