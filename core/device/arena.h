@@ -18,7 +18,8 @@ class Arena {
   /// A dry arena: hands out dry tensors and counts.
   Arena() : capacity_(std::numeric_limits<size_t>::max()) {}
   /// Over memory that outlives it; `base == nullptr` with a capacity is dry but bounded.
-  Arena(void* base, size_t capacity, Place place) : base_(static_cast<char*>(base)), capacity_(capacity), place_(place) {}
+  Arena(void* base, size_t capacity, Place place)
+      : base_(static_cast<char*>(base)), capacity_(capacity), place_(place) {}
 
   /// An uninitialised tensor, 64-byte aligned. Throws InternalError beyond the capacity: the plan was wrong.
   Tensor alloc(DType dtype, std::initializer_list<int64_t> shape) {

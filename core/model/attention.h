@@ -1,7 +1,8 @@
 // Causal self-attention with grouped key/value heads; column-parallel q|k|v, row-parallel output projection
 // (Shoeybi et al., Megatron-LM, arXiv 1909.08053, section 3).
 //
-// Legend: T tokens, R rows outside tensor-parallel regions, D hidden, H local query heads, G local kv heads, K head size.
+// Legend: T tokens, R rows outside tensor-parallel regions, D hidden, H local query heads, G local kv heads, K head
+// size.
 #pragma once
 
 #include <string>

@@ -49,7 +49,8 @@ Tensor Head::forward(Exec& ex, const BlockParams& p, Tensor x_RD, Saved& saved) 
   return {};
 }
 
-void Head::loss_of_chunk(Exec& ex, const BlockParams& p, Tensor h_ND, Tensor target_N, Tensor dh_ND, Tensor loss_1) const {
+void Head::loss_of_chunk(Exec& ex, const BlockParams& p, Tensor h_ND, Tensor target_N, Tensor dh_ND,
+                         Tensor loss_1) const {
   const ScratchScope scope(ex.scratch);
   const int64_t n = h_ND.dim[0], local = shape_.local_vocab(), first_id = ex.tensor.rank() * local;
   const int64_t valid = std::clamp<int64_t>(shape_.vocab - first_id, 0, local);
@@ -64,7 +65,8 @@ void Head::loss_of_chunk(Exec& ex, const BlockParams& p, Tensor h_ND, Tensor tar
   ex.tensor.all_reduce(max_N, Reduce::max, ex.stream);
   ex.ops.softmax_sum(ex.stream, sum_N, at_target_N, logits_NV, max_N, target_N, first_id, valid);
   ex.tensor.all_reduce(sum_2N, Reduce::sum, ex.stream);
-  ex.ops.softmax_loss(ex.stream, loss_N, logits_NV, max_N, sum_N, at_target_N, target_N, first_id, valid, ex.training());
+  ex.ops.softmax_loss(ex.stream, loss_N, logits_NV, max_N, sum_N, at_target_N, target_N, first_id, valid,
+                      ex.training());
   ex.ops.sum(ex.stream, loss_1, loss_N);
   if (!ex.training()) return;
 

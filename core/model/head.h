@@ -27,7 +27,7 @@ class Head final : public Module {
 
   std::vector<ParamSpec> specs_;  // first: the members below append to it
   ModelShape shape_;
-  Norm norm_;
+  NormLayer norm_;
   size_t weight_;
 };
 

@@ -21,9 +21,9 @@ class Layer final : public Module {
   std::vector<ParamSpec> specs_;  // first: the members below append to it
   ModelShape shape_;
   uint32_t attention_purpose_, mlp_purpose_;
-  Norm norm1_;
+  NormLayer norm1_;
   Attention attention_;
-  Norm norm2_;
+  NormLayer norm2_;
   Mlp mlp_;
 };
 

@@ -50,13 +50,15 @@ void Linear::backward_input(Exec& ex, const BlockParams& p, Tensor dx_TK, Tensor
 }
 
 void Linear::backward_weight(Exec& ex, const BlockParams& p, Tensor dy_TN, Tensor x_TK) const {
-  run_gemm(ex, {.c_MN = fused_view(p.grad, weight, count), .a = dy_TN, .b = x_TK, .transpose_a = true, .accumulate = true});
+  run_gemm(ex,
+           {.c_MN = fused_view(p.grad, weight, count), .a = dy_TN, .b = x_TK, .transpose_a = true, .accumulate = true});
   if (has_bias) ex.ops.bias_backward(ex.stream, fused_view(p.grad, bias, count), dy_TN);
 }
 
 Linear add_linear(std::vector<ParamSpec>& specs, const std::vector<LinearPart>& parts, int64_t inputs, Split split,
                   bool bias, float std) {
-  Linear layer{.weight = specs.size(), .count = parts.size(), .has_bias = bias, .bias_on_first_rank = split == Split::cols};
+  Linear layer{
+      .weight = specs.size(), .count = parts.size(), .has_bias = bias, .bias_on_first_rank = split == Split::cols};
   for (const LinearPart& part : parts) {
     specs.push_back({.name = part.name + ".weight",
                      .shape = {part.outputs, inputs},

@@ -25,7 +25,7 @@ struct ModelShape {
   float init_std = 0.02f;
   bool scale_residual_init = true;  ///< GPT-2: residual projections start with std / sqrt(2 L)
 
-  int tensor = 1;                ///< tensor-parallel ranks
+  int tensor = 1;                  ///< tensor-parallel ranks
   bool sequence_parallel = false;  ///< activations between tensor-parallel regions are split by rows
 
   int64_t local_heads() const { return heads / tensor; }

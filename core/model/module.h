@@ -24,8 +24,8 @@ struct BlockParams {
   std::vector<Tensor> value, grad;
 };
 
-/// What backward needs of forward, for one micro-batch: a stack of tensors in an arena. Forward pushes, backward pops in
-/// reverse. Modules allocate their outputs here too, so that an output lives until its consumer's backward.
+/// What backward needs of forward, for one micro-batch: a stack of tensors in an arena. Forward pushes, backward pops
+/// in reverse. Modules allocate their outputs here too, so that an output lives until its consumer's backward.
 class Saved {
  public:
   explicit Saved(Arena arena) : arena_(arena) {}
@@ -60,12 +60,12 @@ enum class HeadMode : uint8_t {
 
 /// One micro-batch as the modules see it.
 struct MicroBatch {
-  Tensor tokens_T, targets_T;   ///< i32 on the device; target < 0: ignored
-  int64_t first_sequence = 0;   ///< index of its first sequence in the step's global batch
+  Tensor tokens_T, targets_T;  ///< i32 on the device; target < 0: ignored
+  int64_t first_sequence = 0;  ///< index of its first sequence in the step's global batch
   HeadMode mode = HeadMode::train;
-  Tensor loss_N;                ///< f64: the head writes one partial sum of token losses per chunk of tokens
+  Tensor loss_N;                        ///< f64: the head writes one partial sum of token losses per chunk of tokens
   std::span<const int64_t> logit_rows;  ///< mode logits: which tokens
-  Tensor logits_PNV;            ///< mode logits: f32 [tensor ranks, rows, local vocabulary]
+  Tensor logits_PNV;                    ///< mode logits: f32 [tensor ranks, rows, local vocabulary]
 };
 
 /// Where and with what a module runs. Built by the executor once per call.

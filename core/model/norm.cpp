@@ -2,7 +2,7 @@
 
 namespace trident {
 
-Norm::Norm(const ModelShape& shape, const std::string& name, std::vector<ParamSpec>& specs)
+NormLayer::NormLayer(const ModelShape& shape, const std::string& name, std::vector<ParamSpec>& specs)
     : kind_(shape.norm), eps_(shape.norm_eps), weight_(specs.size()), bias_(specs.size() + 1) {
   // Under sequence parallelism every tensor rank sees its own rows only: their gradients are partial sums.
   specs.push_back({.name = name + ".weight",
@@ -10,11 +10,12 @@ Norm::Norm(const ModelShape& shape, const std::string& name, std::vector<ParamSp
                    .sum_tensor = shape.sequence_parallel,
                    .init = {Init::Kind::one, 0}});
   if (kind_ == NormKind::layer_norm) {
-    specs.push_back({.name = name + ".bias", .shape = {shape.hidden}, .sum_tensor = shape.sequence_parallel, .init = {}});
+    specs.push_back(
+        {.name = name + ".bias", .shape = {shape.hidden}, .sum_tensor = shape.sequence_parallel, .init = {}});
   }
 }
 
-Tensor Norm::forward(Exec& ex, const BlockParams& p, Tensor x_RD, Saved& saved) const {
+Tensor NormLayer::forward(Exec& ex, const BlockParams& p, Tensor x_RD, Saved& saved) const {
   const int64_t rows = x_RD.dim[0];
   NormArgs args{.kind = kind_, .eps = eps_, .x_TD = x_RD, .w_D = p.value.at(weight_)};
   args.y_TD = saved.alloc(ex.dtype, {rows, x_RD.dim[1]});
@@ -30,7 +31,8 @@ Tensor Norm::forward(Exec& ex, const BlockParams& p, Tensor x_RD, Saved& saved) 
   return args.y_TD;
 }
 
-void Norm::backward(Exec& ex, const BlockParams& p, Tensor dx_RD, Tensor dy_RD, Tensor residual_RD, Saved& saved) const {
+void NormLayer::backward(Exec& ex, const BlockParams& p, Tensor dx_RD, Tensor dy_RD, Tensor residual_RD,
+                         Saved& saved) const {
   NormBackwardArgs args{.forward = {.kind = kind_, .eps = eps_, .w_D = p.value.at(weight_)}};
   args.forward.mean_T = saved.pop();
   args.forward.rstd_T = saved.pop();

@@ -8,10 +8,10 @@
 
 namespace trident {
 
-class Norm {
+class NormLayer {
  public:
   /// Appends its specs (weight, and a bias for LayerNorm) under `name`.
-  Norm(const ModelShape&, const std::string& name, std::vector<ParamSpec>& specs);
+  NormLayer(const ModelShape&, const std::string& name, std::vector<ParamSpec>& specs);
 
   /// Pushes x and the statistics; returns y_RD, which lives in `saved`.
   Tensor forward(Exec&, const BlockParams&, Tensor x_RD, Saved&) const;

@@ -18,7 +18,8 @@ Tensor slice(Tensor flat, const Placement& at) {
 
 }  // namespace
 
-BlockLayout make_block_layout(int64_t block, const std::vector<ParamSpec>& specs, int tensor, int data, bool owner_here) {
+BlockLayout make_block_layout(int64_t block, const std::vector<ParamSpec>& specs, int tensor, int data,
+                              bool owner_here) {
   BlockLayout layout{.block = block, .params = {}, .numel = 0, .data = data};
   int64_t at = 0;
   for (const ParamSpec& spec : specs) {

@@ -1,0 +1,36 @@
+// Engine: stage, store, executor and optimizer of one rank, built in the order that fixes every buffer. The run builds
+// it on a real device, the planner on a dry one: the plan is the program.
+#pragma once
+
+#include "core/train/executor.h"
+#include "core/train/optimizer.h"
+#include "core/train/stage.h"
+#include "core/train/zero_store.h"
+
+namespace trident {
+
+struct EngineOptions {
+  ModelShape shape;
+  int chunks = 1;  ///< model chunks per pipeline rank
+  ExecutorOptions executor;
+  ZeroOptions zero;
+  AdamWOptions adamw;
+};
+
+/// Members reference each other and what is passed in: not movable.
+struct Engine {
+  Engine(const EngineOptions& options, Device& device, Grid& grid, Ledger& ledger)
+      : stage(options.shape, grid.topology.pipeline, grid.at.pipeline, options.chunks),
+        store(options.zero, stage.layouts(grid.topology.data), device, grid),
+        optimizer(options.adamw, store, device),
+        executor(options.executor, stage, store, device, grid, ledger) {}
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  Stage stage;
+  ZeroStore store;
+  Optimizer optimizer;
+  Executor executor;
+};
+
+}  // namespace trident

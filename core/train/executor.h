@@ -1,0 +1,99 @@
+// Executor: walks the schedule of one training step, and the simpler lists of evaluation and generation. It owns the
+// activation buffers; their sizes are learnt by running the stage dry, once, when it is made.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/comm/grid.h"
+#include "core/comm/ledger.h"
+#include "core/data/batch.h"
+#include "core/device/device.h"
+#include "core/train/schedule.h"
+#include "core/train/stage.h"
+
+namespace trident {
+
+struct ExecutorOptions {
+  Sched schedule = Sched::one_f_one_b;
+  int micros = 1;           ///< micro-batches per step and data rank
+  int64_t micro_batch = 1;  ///< sequences
+  DType dtype = DType::f32;
+  uint64_t seed = 0;
+};
+
+/// This rank's part of a pass over a global batch: zero on ranks that do not hold the loss (all stages but the last,
+/// all tensor ranks but the first), so that a sum over the job counts each token once.
+struct LossSum {
+  double loss = 0;
+  int64_t tokens = 0;
+};
+
+class Executor {
+ public:
+  /// Allocates the slots and the scratch under names. Everything passed outlives the executor.
+  Executor(const ExecutorOptions&, const Stage&, BlockStore&, Device&, Grid&, Ledger&);
+
+  /// Forward and backward of global batch `step` (from 0): gradients accumulate in the store, each block's grads_ready
+  /// is called once.
+  LossSum train(const DataSource&, int64_t step);
+  /// Loss of global batch `step` without gradients or dropout.
+  LossSum evaluate(const DataSource&, int64_t step);
+  /// Loss of one given batch of at most micro_batch sequences, the same on every data rank (each computes it).
+  LossSum evaluate(const Batch&);
+
+  /// Logits of the tokens `rows` of a batch of micro_batch sequences, [rows, vocab] row-major, on every rank of the
+  /// last stage; empty elsewhere. Every data rank computes the same.
+  std::vector<float> logits(const Batch&, std::span<const int64_t> rows);
+
+  /// The longest `rows` that logits() takes.
+  int64_t max_logit_rows() const { return options_.micro_batch; }
+
+ private:
+  struct Slot {
+    Memory memory;
+    Saved saved{Arena{}};
+    Tensor input_RD, output_RD;
+    Memory ids_memory;
+    Tensor tokens_T, targets_T;
+    int64_t first_sequence = 0;
+    Event sent;
+    bool sending = false;
+  };
+
+  void allocate();
+  void measure(size_t* saved_bytes, size_t* scratch_bytes) const;
+  Exec exec(HeadMode, int64_t step, const Slot&);
+  void run(const Instr&, const DataSource&, int64_t step, LossSum&);
+  void load(Slot&, const Batch&, bool counts, LossSum&);
+  void receive(Slot&, const Instr&);
+  void send(Slot&, const Instr&);
+  void backward(Slot&, const Instr&, int64_t step);
+  Event send_tensor(Tensor, const Instr&);
+  /// Runs one micro-batch through the whole pipeline, forward only.
+  void forward_only(const Batch&, HeadMode, int micro, LossSum&, std::span<const int64_t> rows);
+  double read_losses(int64_t count);
+  bool counts_loss() const { return grid_.at.tensor == 0; }
+
+  ExecutorOptions options_;
+  const Stage& stage_;
+  BlockStore& store_;
+  Device& device_;
+  Grid& grid_;
+  Ledger& ledger_;
+  std::vector<Instr> schedule_;
+  int64_t tokens_ = 0, rows_ = 0, loss_chunks_ = 0;
+  std::vector<Slot> slots_;
+  Memory scratch_memory_, gradient_memory_[2], loss_memory_, logits_memory_;
+  Arena scratch_;
+  Tensor gradient_RD_[2];  // received gradients, in turn; backward works in place and sends from here
+  Event gradient_sent_[2];
+  bool gradient_sending_[2] = {false, false};
+  size_t backwards_ = 0;  // of this step: the buffer in turn
+  Tensor loss_N_;         // f64 [micros * loss chunks]
+  std::vector<double> loss_host_;
+  Tensor logits_PNV_;
+};
+
+}  // namespace trident

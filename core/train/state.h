@@ -1,0 +1,34 @@
+// The bridge between a store's segments and a checkpoint: logical tensors "model.<name>" (master weights),
+// "optimizer.exp_avg.<name>" and "optimizer.exp_avg_sq.<name>", all f32, cut into boxes of at most 16 MiB.
+#pragma once
+
+#include <vector>
+
+#include "core/checkpoint/reader.h"
+#include "core/checkpoint/writer.h"
+#include "core/device/device.h"
+#include "core/train/zero_store.h"
+
+namespace trident {
+
+/// What this rank contributes to a checkpoint. The pieces copy from the device into one buffer as they are written.
+/// The store and the device outlive it.
+class StatePieces {
+ public:
+  StatePieces(const ZeroStore&, Device&);
+  StatePieces(const StatePieces&) = delete;
+  StatePieces& operator=(const StatePieces&) = delete;
+
+  const std::vector<LocalPiece>& pieces() const { return pieces_; }
+
+ private:
+  Device& device_;
+  std::vector<float> buffer_;
+  std::vector<LocalPiece> pieces_;
+};
+
+/// Reads this rank's weights, and the moments when the checkpoint has them (returns whether), then publishes the
+/// weights. Throws UserError when a tensor is missing or has another shape.
+bool load_state(ZeroStore&, Device&, CheckpointReader&);
+
+}  // namespace trident
