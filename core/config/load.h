@@ -43,7 +43,4 @@ Config load_config_text(std::string_view text, const std::string& file, std::spa
 /// The same from a file; UserError when it can't be read.
 Config load_config(const std::string& path, std::span<const std::string> overrides, int ranks);
 
-/// The config as YAML that reads back as an equal Config: every key, in the order of declaration.
-std::string dump_config(const Config& config);
-
 }  // namespace trident

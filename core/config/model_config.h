@@ -51,10 +51,10 @@ struct ModelConfig {
                       .effect = "The family. It presets every model key that is not set: gpt2 is layer_norm, gelu, "
                                 "learned positions, bias and tied embeddings; llama is rms_norm, swiglu, rope, no "
                                 "bias and an untied head."});
-    visit(self.layers, {.name = "layers", .range = between(1, 65536), .effect = "Transformer layers."});
+    visit(self.layers, {.name = "layers", .range = between(1, 1 << 14), .effect = "Transformer layers."});
     visit(self.hidden, {.name = "hidden",
                         .unit = "elements",
-                        .range = between(1, 1 << 20),
+                        .range = between(1, 1 << 18),
                         .effect = "Width of the residual stream."});
     visit(
         self.heads,
@@ -73,7 +73,7 @@ struct ModelConfig {
                           .effect = "Width of one head."});
     visit(self.ffn_hidden, {.name = "ffn_hidden",
                             .unit = "elements",
-                            .range = between(1, 1 << 22),
+                            .range = between(1, 1 << 20),
                             .zero_is_auto = true,
                             .derived = "4 x hidden; with swiglu 8/3 x hidden, rounded up to a multiple of 64",
                             .effect = "Width inside the feed-forward block. Must be a multiple of parallel.tensor."});
@@ -84,11 +84,11 @@ struct ModelConfig {
                                  "parallel.tensor: padding is internal and masked."});
     visit(self.context, {.name = "context",
                          .unit = "tokens",
-                         .range = between(1, 1 << 24),
+                         .range = between(1, 1 << 22),
                          .effect = "Length of a training sequence."});
     visit(self.max_positions, {.name = "max_positions",
                                .unit = "tokens",
-                               .range = between(1, 1 << 24),
+                               .range = between(1, 1 << 22),
                                .zero_is_auto = true,
                                .derived = "context",
                                .effect = "Rows of the learned position table; may exceed context (a pretrained model "

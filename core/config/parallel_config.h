@@ -19,6 +19,7 @@ struct ParallelConfig {
   Schedule schedule = Schedule::one_f_one_b;
   int virtual_stages = 1;
 
+  /// Size of the grid. A validated config has at most 2^20 ranks.
   int ranks() const { return pipeline * tensor * data * context; }
   bool operator==(const ParallelConfig&) const = default;
 
@@ -56,7 +57,7 @@ struct ParallelConfig {
     visit(self.sequence, {.name = "sequence",
                           .group = kSpeed,
                           .effect = "Splits norms, dropout and residuals over the tensor ranks by token: less "
-                                    "activation memory, same communication. Needs tensor > 1."});
+                                    "activation memory, the same communication."});
     visit(self.schedule, {.name = "schedule",
                           .group = kSpeed,
                           .effect = "Order of the micro-batches in the pipeline. 1f1b keeps at most `pipeline` of them "

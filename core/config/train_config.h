@@ -37,7 +37,7 @@ struct TrainConfig {
                                         "micro_batch x parallel.data; the quotient is the micro-batches accumulated."});
     visit(self.micro_batch, {.name = "micro_batch",
                              .unit = "sequences",
-                             .range = between(1, 1 << 20),
+                             .range = between(1, 1 << 16),
                              .group = FieldGroup::performance,
                              .effect = "Sequences per forward pass of one replica. Activation memory grows with it."});
     visit(self.precision, {.name = "precision",
