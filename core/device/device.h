@@ -19,7 +19,8 @@ class Memory {
  public:
   using Free = std::function<void(void*)>;
   Memory() = default;
-  Memory(void* data, size_t bytes, Place place, Free free) : data_(data), bytes_(bytes), place_(place), free_(std::move(free)) {}
+  Memory(void* data, size_t bytes, Place place, Free free)
+      : data_(data), bytes_(bytes), place_(place), free_(std::move(free)) {}
   Memory(Memory&& other) noexcept { swap(other); }
   Memory& operator=(Memory&& other) noexcept {
     swap(other);
@@ -88,8 +89,10 @@ class Device {
 };
 
 /// The CPU. Compute runs in the calling thread (kernels use OpenMP inside); every other role is one worker thread,
-/// started on first use. Work that throws poisons its stream: the exception comes out of the next synchronize or wait.
-std::unique_ptr<Device> make_cpu_device();
+/// started on first use. Work that throws poisons its stream: the exception comes out of the next synchronize or wait,
+/// and work submitted to it later is dropped. `ops` replaces the CPU kernels, for tests against the reference table.
+/// The device must outlive its Memory.
+std::unique_ptr<Device> make_cpu_device(std::unique_ptr<Ops> ops = nullptr);
 
 /// The CPU device's streams accept host functions; MPI collectives are submitted this way. Blocking when the stream
 /// is Role::compute. Only for streams of a CPU device.

@@ -1,0 +1,147 @@
+// The CPU device: host memory, host streams, and a table of CPU kernels.
+//
+// Policy: memory is touched when it is allocated, so that "no room" is an error with a table at the start and not a
+// kill by the kernel at step 40,000. Large blocks ask for huge pages: weights are streamed through and a 4 KiB page
+// would cost a TLB miss every few hundred elements.
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iomanip>
+#include <limits>
+#include <list>
+#include <mutex>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/device/device.h"
+#include "core/device/host_stream.h"
+#include "kernels/cpu/cpu_ops.h"
+
+namespace trident {
+namespace {
+
+constexpr size_t kAlignment = 64;
+constexpr size_t kHugePage = size_t{2} << 20;
+constexpr size_t kHugePageThreshold = size_t{4} << 20;
+constexpr size_t kSmallPage = 4096;
+
+size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
+
+/// Bytes the machine can still give without swapping; the largest size_t where /proc does not say.
+size_t available_bytes() {
+  std::ifstream meminfo("/proc/meminfo");
+  std::string key, rest;
+  size_t kib = 0;
+  while (meminfo >> key >> kib) {
+    if (key == "MemAvailable:") return kib * 1024;
+    std::getline(meminfo, rest);
+  }
+  return std::numeric_limits<size_t>::max();
+}
+
+void* allocate_small(size_t bytes) {
+  void* const data = std::aligned_alloc(kAlignment, round_up(std::max<size_t>(bytes, 1), kAlignment));
+  if (data != nullptr) std::memset(data, 0, bytes);
+  return data;
+}
+
+void* allocate_large(size_t bytes) {
+  if (bytes > available_bytes()) return nullptr;
+  const size_t whole = round_up(bytes, kHugePage);
+  void* const data = std::aligned_alloc(kHugePage, whole);
+  if (data == nullptr) return nullptr;
+  // Only advice: without huge pages the memory works the same.
+  (void)madvise(data, whole, MADV_HUGEPAGE);
+  std::memset(data, 0, bytes);
+  return data;
+}
+
+class CpuDevice final : public Device {
+ public:
+  explicit CpuDevice(std::unique_ptr<Ops> ops) : ops_(ops ? std::move(ops) : make_cpu_ops()) {}
+
+  ~CpuDevice() override {
+    for (HostStream& stream : streams_) stream.close();
+    for (HostStream& stream : streams_) stream.join();
+  }
+
+  Memory alloc(size_t bytes, Place place, std::string_view name) override {
+    // Above half the address space the rounding below would wrap.
+    const bool possible = bytes <= std::numeric_limits<size_t>::max() / 2;
+    void* const data = !possible                     ? nullptr
+                       : bytes >= kHugePageThreshold ? allocate_large(bytes)
+                                                     : allocate_small(bytes);
+    if (data == nullptr) throw RunError(no_room(bytes, name));
+    const std::lock_guard lock(mutex_);
+    const auto line = table_.insert(table_.end(), {std::string(name), place, bytes});
+    return Memory(data, bytes, place, [this, line](void* address) {
+      std::free(address);
+      const std::lock_guard relock(mutex_);
+      table_.erase(line);
+    });
+  }
+
+  std::vector<Allocation> allocations() const override {
+    const std::lock_guard lock(mutex_);
+    return {table_.begin(), table_.end()};
+  }
+
+  void copy(Tensor dst, Tensor src, Stream stream) override {
+    ensure(dst.dtype == src.dtype && dst.numel() == src.numel(), "a copy keeps dtype and size");
+    ensure(dst.dry() == src.dry(), "a copy has memory on both sides or on neither");
+    if (dst.dry() || dst.data == src.data || dst.numel() == 0) return;
+    submit(stream, [dst, src] { std::memcpy(dst.data, src.data, dst.bytes()); });
+  }
+
+  void fill_zero(Tensor tensor, Stream stream) override {
+    if (tensor.dry() || tensor.numel() == 0) return;
+    submit(stream, [tensor] { std::memset(tensor.data, 0, tensor.bytes()); });
+  }
+
+  Stream stream(Role role) override { return streams_[static_cast<size_t>(role)].handle(); }
+  Event record(Stream stream) override { return HostStream::of(stream).event(); }
+  void wait(Stream stream, Event event) override { wait_event(HostStream::of(stream), event); }
+  void synchronize(Stream stream) override {
+    HostStream& host = HostStream::of(stream);
+    host.wait_for(host.last_ticket());
+  }
+
+  const Ops& ops() const override { return *ops_; }
+
+ private:
+  std::string no_room(size_t bytes, std::string_view name) const {
+    constexpr double kMiB = 1 << 20;
+    std::ostringstream text;
+    text << std::fixed << std::setprecision(1) << "no memory for " << static_cast<double>(bytes) / kMiB << " MiB of '"
+         << name << "' (the machine has " << static_cast<double>(available_bytes()) / kMiB
+         << " MiB left). Allocated so far by this rank:";
+    size_t total = 0;
+    for (const Allocation& line : allocations()) {
+      text << "\n  " << std::setw(12) << static_cast<double>(line.bytes) / kMiB << " MiB  " << line.name;
+      total += line.bytes;
+    }
+    text << "\n  " << std::setw(12) << static_cast<double>(total) / kMiB << " MiB  in all\n"
+         << "Lower train.micro_batch, set train.recompute, or spread the model over more ranks or machines.";
+    return text.str();
+  }
+
+  std::unique_ptr<Ops> ops_;
+  mutable std::mutex mutex_;
+  std::list<Allocation> table_;
+  // One per Role, in its order.
+  std::array<HostStream, 4> streams_ = {HostStream(HostStream::Mode::in_place), HostStream(HostStream::Mode::worker),
+                                        HostStream(HostStream::Mode::worker), HostStream(HostStream::Mode::worker)};
+};
+
+}  // namespace
+
+std::unique_ptr<Device> make_cpu_device(std::unique_ptr<Ops> ops) {
+  return std::make_unique<CpuDevice>(std::move(ops));
+}
+
+}  // namespace trident
