@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <memory>
 #include <string>
 
@@ -28,15 +29,23 @@ class World {
   [[noreturn]] virtual void abort(int code, std::string_view message) = 0;
 };
 
+/// The sizes that MPI communicators work with. The defaults are right; tests make them small to reach every path.
+struct CommLimits {
+  size_t scratch_bytes = size_t{8} << 20;  ///< of each communicator, for reductions in flight
+  size_t message_bytes = size_t{1} << 30;  ///< longest MPI message (its counts are int); at most 2^31 - 1
+  size_t tiny_bytes = 2048;                ///< an all_reduce up to this size takes one round of messages
+};
+
 /// MPI_COMM_WORLD; MPI must be initialised (MPI_THREAD_MULTIPLE). Detects a job whose processes each think they are
 /// alone (mpirun's environment says N ranks, MPI says 1) and throws UserError that says how to start properly.
-std::unique_ptr<World> make_mpi_world(std::chrono::duration<double> timeout);
+/// `timeout`: how long an operation may wait without a message before the job ends. The world outlives its
+/// communicators.
+std::unique_ptr<World> make_mpi_world(std::chrono::duration<double> timeout, const CommLimits& limits = {});
 /// A world of one without MPI: plan, verify's reference run, unit tests.
 std::unique_ptr<World> make_self_world();
 
-/// The communicators of one rank. `model` spans pipeline x tensor x context (all that shares one replica's parameters);
-/// `ends` joins the first and last stage of this rank's pipeline (tied embeddings), size 1 on stages between them and
-/// when there is one stage.
+/// The communicators of one rank, one per axis. `ends` joins the first and last stage of this rank's pipeline (tied
+/// embeddings): size 1 on stages between them and when there is one stage.
 struct Grid {
   Topology topology;
   Coordinates at;

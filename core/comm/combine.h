@@ -1,0 +1,19 @@
+// The arithmetic of a reduction: one answer for every algorithm, so that all of them give the same bits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "core/base/dtype.h"
+#include "core/comm/communicator.h"
+
+namespace trident {
+
+/// out[i] = pieces[0][i] + pieces[1][i] + ... in this order (or the maximum; NaN wins), for i < count. f32, bf16 and
+/// f16 accumulate in f32, f64 in f64, i64 in i64; rounded once, at the end. `out` may be one of the pieces, and must
+/// not overlap another. Throws InternalError for other dtypes.
+void combine_pieces(DType dtype, Reduce reduce, std::byte* out, std::span<const std::byte* const> pieces,
+                    int64_t count);
+
+}  // namespace trident
