@@ -1,0 +1,141 @@
+// Causal attention, forward: tiles of queries against tiles of keys with a running softmax (Dao et al., arXiv
+// 2205.14135). Policy: scores are held transposed, keys down and queries across, so that the softmax runs along vectors
+// without horizontal sums, and only the query tile, read once, has to be transposed.
+#include <cmath>
+#include <limits>
+
+#include "kernels/cpu/attention_tile.h"
+#include "kernels/cpu/families.h"
+
+namespace trident::cpu {
+namespace {
+
+/// One thread's tiles.
+struct ForwardTiles {
+  float *q_KI, *k_JP, *v_JP, *out_IP, *score_JI, *max_I, *sum_I, *rescale_I;  // I queries, J keys of a tile
+
+  static size_t floats(const AttentionShape& shape) {
+    return static_cast<size_t>(kTile * (4 * shape.padded + kTile + 3));
+  }
+  ForwardTiles(float* p, const AttentionShape& shape) {
+    const int64_t tile = kTile * shape.padded;
+    q_KI = p, k_JP = p + tile, v_JP = p + 2 * tile, out_IP = p + 3 * tile;
+    score_JI = p + 4 * tile;
+    max_I = score_JI + kTile * kTile, sum_I = max_I + kTile, rescale_I = sum_I + kTile;
+  }
+};
+
+VecI lane_numbers() {
+  VecI v;
+  for (int i = 0; i < kLanes; ++i) v[i] = i;
+  return v;
+}
+
+/// Masks the scores, moves the running maximum and sum on, turns scores into probabilities (relative to the maximum).
+/// `diagonal`: key j of the tile is visible to queries i >= j.
+void update_softmax(const ForwardTiles& tiles, int64_t keys, bool diagonal) {
+  const VecF minus_inf = broadcast(-std::numeric_limits<float>::infinity());
+  for (int64_t i = 0; i < kTile; i += kLanes) {
+    const VecI query = lane_numbers() + static_cast<int32_t>(i);
+    const VecF old_max = load(tiles.max_I + i);
+    VecF max_i = old_max;
+    for (int64_t j = 0; j < keys; ++j) {
+      float* score = tiles.score_JI + j * kTile + i;
+      if (diagonal) store(score, select(query >= static_cast<int32_t>(j), load(score), minus_inf));
+      max_i = max(max_i, load(score));
+    }
+    const VecF rescale = exp(old_max - max_i);
+    VecF sum = load(tiles.sum_I + i) * rescale;
+    for (int64_t j = 0; j < keys; ++j) {
+      float* score = tiles.score_JI + j * kTile + i;
+      const VecF p = exp(load(score) - max_i);
+      sum += p;
+      store(score, p);
+    }
+    store(tiles.max_I + i, max_i);
+    store(tiles.sum_I + i, sum);
+    store(tiles.rescale_I + i, rescale);
+  }
+}
+
+template <class T>
+void forward_tile(const AttentionArgs& args, const AttentionShape& shape, int64_t sequence, int64_t head, int64_t tile,
+                  const ForwardTiles& tiles) {
+  const int64_t kv_head = head / shape.group(), queries = shape.positions(tile), rows = round_to_rows(queries);
+  const int64_t first_row = sequence * shape.context;
+  const T* qkv = args.qkv.as<T>() + first_row * shape.qkv_stride;
+  const T* q = qkv + tile * kTile * shape.qkv_stride + head * shape.head_size;
+  const T* k = qkv + (shape.heads + kv_head) * shape.head_size;
+  const T* v = k + shape.kv_heads * shape.head_size;
+
+  load_transposed_tile(tiles.q_KI, q, shape.qkv_stride, queries, shape, args.scale);
+  std::fill(tiles.out_IP, tiles.out_IP + kTile * shape.padded, 0.0f);
+  std::fill(tiles.max_I, tiles.max_I + kTile, -std::numeric_limits<float>::max());
+  std::fill(tiles.sum_I, tiles.sum_I + kTile, 0.0f);
+
+  const int64_t key_tiles = args.causal ? tile + 1 : shape.tiles;
+  for (int64_t key_tile = 0; key_tile < key_tiles; ++key_tile) {
+    const int64_t keys = shape.positions(key_tile), first_key = key_tile * kTile;
+    load_tile(tiles.k_JP, k + first_key * shape.qkv_stride, shape.qkv_stride, keys, shape, 1.0f);
+    load_tile(tiles.v_JP, v + first_key * shape.qkv_stride, shape.qkv_stride, keys, shape, 1.0f);
+    tile_product(round_to_rows(keys), kTile, shape.head_size, tiles.k_JP, shape.padded, 1, tiles.q_KI, kTile,
+                 tiles.score_JI, kTile, false);
+    update_softmax(tiles, keys, args.causal && key_tile == tile);
+    for (int64_t i = 0; i < queries; ++i) {
+      for (int64_t p = 0; p < shape.padded; p += kLanes) {
+        store(tiles.out_IP + i * shape.padded + p, load(tiles.out_IP + i * shape.padded + p) * tiles.rescale_I[i]);
+      }
+    }
+    if (args.dropout > 0) {
+      float factor[kTile];
+      for (int64_t i = 0; i < queries; ++i) {
+        attention_dropout(args, sequence, head, tile * kTile + i, first_key, keys, factor);
+        for (int64_t j = 0; j < keys; ++j) tiles.score_JI[j * kTile + i] *= factor[j];
+      }
+    }
+    tile_product(rows, shape.padded, keys, tiles.score_JI, 1, kTile, tiles.v_JP, shape.padded, tiles.out_IP,
+                 shape.padded, true);
+  }
+
+  float* lse = args.lse.as<float>() + (sequence * shape.heads + head) * shape.context + tile * kTile;
+  T* out = args.out.as<T>() + (first_row + tile * kTile) * shape.out_stride + head * shape.head_size;
+  for (int64_t i = 0; i < queries; ++i) {
+    lse[i] = tiles.max_I[i] + std::log(tiles.sum_I[i]);
+    const float inverse = 1.0f / tiles.sum_I[i];
+    vector_steps(0, shape.head_size, [&](int64_t p, auto lanes) {
+      store(out + i * shape.out_stride + p, load(tiles.out_IP + i * shape.padded + p) * inverse, lanes);
+    });
+  }
+}
+
+}  // namespace
+
+void attention_forward(const AttentionArgs& args) {
+  const AttentionShape shape(args);
+  ensure(args.out.dtype == args.qkv.dtype && args.out.numel() == args.qkv.dim[0] * shape.out_stride,
+         "attention: out is [T, H*K] of qkv's dtype");
+  ensure(args.lse.numel() == shape.sequences * shape.heads * shape.context, "attention: lse is [B, H, C]");
+  const size_t floats = ForwardTiles::floats(shape);
+  const int64_t items = shape.sequences * shape.heads * shape.tiles;
+  const int team = attention_team(items, args.qkv.numel(), args.scratch, floats * sizeof(float));
+  with_float(args.qkv.dtype, [&](auto tag) {
+    using T = TypeOf<decltype(tag)>;
+    // Tiles of one head cost more the later they lie, so they are dealt out one by one.
+#pragma omp parallel num_threads(team)
+    {
+      const ForwardTiles tiles(
+          static_cast<float*>(args.scratch.data) + floats * static_cast<size_t>(omp_get_thread_num()), shape);
+#pragma omp for schedule(static, 1)
+      for (int64_t item = 0; item < items; ++item) {
+        const int64_t tile = item % shape.tiles, head = item / shape.tiles % shape.heads;
+        forward_tile<T>(args, shape, item / shape.tiles / shape.heads, head, tile, tiles);
+      }
+    }
+  });
+}
+
+size_t attention_scratch_bytes(const AttentionArgs& args) {
+  return ForwardTiles::floats(AttentionShape(args)) * sizeof(float) * static_cast<size_t>(omp_get_max_threads());
+}
+
+}  // namespace trident::cpu

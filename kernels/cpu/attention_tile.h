@@ -1,0 +1,102 @@
+// What attention's forward and backward share: the shape of a call, tiles in f32, and products of tiles.
+//
+// Legend: B sequences, C context, H query heads, G kv heads, K head size, P = K rounded up to the micro-kernel's
+// columns. A tile holds kTile positions of one head; positions past the context are zeros.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "core/base/error.h"
+#include "kernels/cpu/micro_kernel.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/random.h"
+#include "kernels/ops.h"
+
+namespace trident::cpu {
+
+/// Positions of a tile: a multiple of every micro-kernel's rows and columns.
+inline constexpr int64_t kTile = 96;
+static_assert(kTile % kTileRows == 0 && kTile % kTileCols == 0);
+
+struct AttentionShape {
+  int64_t sequences, context, heads, kv_heads, head_size;
+  int64_t padded;      ///< P
+  int64_t tiles;       ///< of a sequence
+  int64_t qkv_stride;  ///< elements between rows of qkv
+  int64_t out_stride;
+
+  explicit AttentionShape(const AttentionArgs& args)
+      : context(args.context), heads(args.heads), kv_heads(args.kv_heads), head_size(args.head_size) {
+    ensure(context > 0 && heads > 0 && kv_heads > 0 && heads % kv_heads == 0, "attention: kv heads divide heads");
+    ensure(head_size > 0 && head_size % 8 == 0, "attention: the head size is a multiple of 8");
+    sequences = args.qkv.dim[0] / context;
+    padded = (head_size + kTileCols - 1) / kTileCols * kTileCols;
+    tiles = (context + kTile - 1) / kTile;
+    qkv_stride = (heads + 2 * kv_heads) * head_size;
+    out_stride = heads * head_size;
+    ensure(args.qkv.rank == 2 && args.qkv.dim[1] == qkv_stride, "attention: qkv is [T, (H+2G)*K]");
+    ensure(sequences * context == args.qkv.dim[0], "attention: T is a multiple of the context");
+    ensure(args.dropout >= 0 && args.dropout < 1, "attention: 0 <= dropout < 1");
+  }
+  int64_t group() const { return heads / kv_heads; }
+  int64_t positions(int64_t tile) const { return std::min(kTile, context - tile * kTile); }
+};
+
+/// tile[i][0..P) = factor * src[i * stride + 0..K), zeros past `count` rows and past K columns.
+template <class T>
+void load_tile(float* tile, const T* src, int64_t stride, int64_t count, const AttentionShape& shape, float factor) {
+  for (int64_t i = 0; i < count; ++i) {
+    vector_steps(0, shape.head_size, [&](int64_t k, auto lanes) {
+      store(tile + i * shape.padded + k, load(src + i * stride + k, lanes) * factor);
+    });
+    for (int64_t k = (shape.head_size + kLanes - 1) / kLanes * kLanes; k < shape.padded; k += kLanes) {
+      store(tile + i * shape.padded + k, VecF{});
+    }
+  }
+  std::fill(tile + count * shape.padded, tile + kTile * shape.padded, 0.0f);
+}
+
+/// tile[k][i] = factor * src[i * stride + k] for k < K: positions across, zeros past `count`.
+template <class T>
+void load_transposed_tile(float* tile, const T* src, int64_t stride, int64_t count, const AttentionShape& shape,
+                          float factor) {
+  for (int64_t k = 0; k < shape.head_size; ++k) {
+    for (int64_t i = 0; i < count; ++i) tile[k * kTile + i] = static_cast<float>(src[i * stride + k]) * factor;
+    std::fill(tile + k * kTile + count, tile + (k + 1) * kTile, 0.0f);
+  }
+}
+
+/// c[rows][cols] (+)= a b: element (r, p) of a at a[r * row_stride + p * k_stride], rows of b and c contiguous.
+/// rows is a multiple of kTileRows, cols of kTileCols.
+inline void tile_product(int64_t rows, int64_t cols, int64_t k, const float* a, int64_t row_stride, int64_t k_stride,
+                         const float* b, int64_t b_stride, float* c, int64_t c_stride, bool accumulate) {
+  for (int64_t j = 0; j < cols; j += kTileCols) {
+    for (int64_t i = 0; i < rows; i += kTileRows) {
+      micro_kernel<kTileRows>(k, a + i * row_stride, row_stride, k_stride, b + j, b_stride, c + i * c_stride + j,
+                              c_stride, accumulate);
+    }
+  }
+}
+
+inline int64_t round_to_rows(int64_t n) { return (n + kTileRows - 1) / kTileRows * kTileRows; }
+
+/// factor[0..count): dropout of keys [key, key + count) for one query (the word layout of AttentionArgs).
+inline void attention_dropout(const AttentionArgs& args, int64_t sequence, int64_t head, int64_t query, int64_t key,
+                              int64_t count, float* factor) {
+  const int64_t padded_context = (args.context + 3) / 4 * 4;
+  const int64_t row =
+      ((args.first_sequence + sequence) * args.heads_total + args.first_head + head) * args.context + query;
+  dropout_factors(args.dropout_key,
+                  static_cast<uint64_t>(row) * static_cast<uint64_t>(padded_context) + static_cast<uint64_t>(key),
+                  count, args.dropout, factor);
+}
+
+/// Threads for `items`, as many as scratch has room for. Results do not depend on it.
+inline int attention_team(int64_t items, int64_t work, const Tensor& scratch, size_t bytes_per_thread) {
+  const int64_t room = static_cast<int64_t>(scratch.bytes() / bytes_per_thread);
+  ensure(room >= 1, "attention: scratch holds scratch_bytes(args)");
+  return static_cast<int>(std::min<int64_t>(team_size(items, work), room));
+}
+
+}  // namespace trident::cpu

@@ -1,0 +1,117 @@
+// The three passes of vocabulary-parallel softmax cross-entropy, one row a thread at a time.
+#include <cmath>
+#include <limits>
+
+#include "kernels/cpu/families.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
+
+namespace trident::cpu {
+namespace {
+
+constexpr float kMinusInf = -std::numeric_limits<float>::infinity();
+
+int64_t id_at(Tensor id_T, int64_t t) {
+  return id_T.dtype == DType::i64 ? static_cast<const int64_t*>(id_T.data)[t]
+                                  : int64_t{static_cast<const int32_t*>(id_T.data)[t]};
+}
+
+void check(Tensor logits_TV, int64_t valid) {
+  ensure(logits_TV.rank == 2 && valid >= 0 && valid <= logits_TV.dim[1], "softmax: 0 <= valid <= columns of logits");
+}
+
+void check_ids(Tensor logits_TV, Tensor id_T) {
+  ensure(id_T.dtype == DType::i32 || id_T.dtype == DType::i64, "softmax: ids are i32 or i64");
+  ensure(id_T.numel() == logits_TV.dim[0], "softmax: one id per row of logits");
+}
+
+/// Calls body(t, logits of row t) for every row, in parallel.
+template <class T, class Body>
+void parallel_rows(Tensor logits_TV, Body body) {
+  const int64_t rows = logits_TV.dim[0], columns = logits_TV.dim[1];
+  T* logits = logits_TV.as<T>();
+  parallel_range(rows, rows * columns, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) body(t, logits + t * columns);
+  });
+}
+
+/// Sum of exp(logit - max): runs of 1024 in f32, the runs in double.
+template <class T>
+float sum_exp(const T* logit_V, int64_t n, float max_logit) {
+  constexpr int64_t kRun = 1024;
+  double total = 0;
+  for (int64_t begin = 0; begin < n; begin += kRun) {
+    VecF sum = {};
+    vector_steps(begin, std::min(n, begin + kRun), [&](int64_t i, auto lanes) {
+      sum += fill_tail(exp(load(logit_V + i, lanes) - max_logit), 0.0f, lanes);
+    });
+    total += static_cast<double>(sum_lanes(sum));
+  }
+  return static_cast<float>(total);
+}
+
+}  // namespace
+
+void softmax_max(Tensor max_T, Tensor logits_TV, int64_t valid) {
+  check(logits_TV, valid);
+  float* max_out = max_T.as<float>();
+  with_float(logits_TV.dtype, [&](auto tag) {
+    using T = TypeOf<decltype(tag)>;
+    parallel_rows<T>(logits_TV, [&](int64_t t, const T* logit_V) {
+      VecF largest = broadcast(kMinusInf);
+      vector_steps(0, valid, [&](int64_t i, auto lanes) {
+        largest = max(largest, fill_tail(load(logit_V + i, lanes), kMinusInf, lanes));
+      });
+      max_out[t] = max_lanes(largest);
+    });
+  });
+}
+
+void softmax_sum(Tensor sum_T, Tensor target_T, Tensor logits_TV, Tensor max_T, Tensor id_T, int64_t first_id,
+                 int64_t valid) {
+  check(logits_TV, valid);
+  check_ids(logits_TV, id_T);
+  float *sum = sum_T.as<float>(), *target = target_T.as<float>();
+  const float* max_logit = max_T.as<float>();
+  with_float(logits_TV.dtype, [&](auto tag) {
+    using T = TypeOf<decltype(tag)>;
+    parallel_rows<T>(logits_TV, [&](int64_t t, const T* logit_V) {
+      sum[t] = sum_exp(logit_V, valid, max_logit[t]);
+      const int64_t id = id_at(id_T, t), column = id - first_id;
+      const bool here = id >= 0 && column >= 0 && column < valid;
+      target[t] = here ? static_cast<float>(logit_V[column]) - max_logit[t] : 0.0f;
+    });
+  });
+}
+
+void softmax_loss(Tensor loss_T, Tensor logits_TV, Tensor max_T, Tensor sum_T, Tensor target_T, Tensor id_T,
+                  int64_t first_id, int64_t valid, bool gradient) {
+  check(logits_TV, valid);
+  check_ids(logits_TV, id_T);
+  float* loss = loss_T.as<float>();
+  const float *max_logit = max_T.as<float>(), *sum = sum_T.as<float>(), *target = target_T.as<float>();
+  const int64_t columns = logits_TV.dim[1];
+  with_float(logits_TV.dtype, [&](auto tag) {
+    using T = TypeOf<decltype(tag)>;
+    parallel_rows<T>(logits_TV, [&](int64_t t, T* logit_V) {
+      const int64_t id = id_at(id_T, t), column = id - first_id;
+      loss[t] = id < 0 ? 0.0f : std::log(sum[t]) - target[t];
+      if (!gradient) return;
+      if (id < 0) {
+        std::fill(logit_V, logit_V + columns, T(0.0f));
+        return;
+      }
+      const float inverse = 1.0f / sum[t];
+      const bool here = column >= 0 && column < valid;
+      // From f32: the target's probability would be rounded twice if 1 were taken off the stored value.
+      const float target_logit = here ? static_cast<float>(logit_V[column]) : 0.0f;
+      vector_steps(0, valid, [&](int64_t i, auto lanes) {
+        store(logit_V + i, exp(load(logit_V + i, lanes) - max_logit[t]) * inverse, lanes);
+      });
+      std::fill(logit_V + valid, logit_V + columns, T(0.0f));
+      if (here) logit_V[column] = T(exp(broadcast(target_logit - max_logit[t]))[0] * inverse - 1.0f);
+    });
+  });
+}
+
+}  // namespace trident::cpu

@@ -1,0 +1,197 @@
+// Elementwise operations, dropout and column sums. All are bound by memory: each element is read once, written once.
+#include <cmath>
+
+#include "kernels/cpu/families.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/random.h"
+#include "kernels/cpu/simd.h"
+
+namespace trident::cpu {
+namespace {
+
+constexpr int64_t kPiece = 64;  // elements; shares of a flat range begin at its multiples
+
+/// Calls body(i, Whole | Part) over [0, n), in parallel.
+template <class Body>
+void parallel_elements(int64_t n, Body body) {
+  parallel_range((n + kPiece - 1) / kPiece, n,
+                 [&](int64_t begin, int64_t end) { vector_steps(begin * kPiece, std::min(end * kPiece, n), body); });
+}
+
+/// The value and derivative of each one-argument activation.
+/// gelu: 0.5 x (1 + tanh u) = x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3) (Hendrycks and Gimpel, arXiv
+/// 1606.08415).
+struct Activation {
+  ActivationKind kind;
+
+  static VecF gelu_gate(VecF x) { return sigmoid(1.5957691216057308f * x * (1.0f + 0.044715f * x * x)); }
+
+  VecF value(VecF x) const {
+    switch (kind) {
+      case ActivationKind::gelu_tanh: return x * gelu_gate(x);
+      case ActivationKind::relu: return max(x, VecF{});
+      default: return x * sigmoid(x);
+    }
+  }
+  VecF derivative(VecF x) const {
+    if (kind == ActivationKind::relu) return select(x > 0.0f, broadcast(1.0f), VecF{});
+    if (kind == ActivationKind::gelu_tanh) {
+      const VecF s = gelu_gate(x);
+      return s + x * s * (1.0f - s) * (1.5957691216057308f * (1.0f + 3 * 0.044715f * x * x));
+    }
+    const VecF s = sigmoid(x);
+    return s + x * s * (1.0f - s);
+  }
+};
+
+/// Calls body(row, column, lanes) over a [T, F] grid, rows in parallel.
+template <class Body>
+void parallel_rows(int64_t rows, int64_t columns, Body body) {
+  parallel_range(rows, rows * columns, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      vector_steps(0, columns, [&](int64_t i, auto lanes) { body(t, i, lanes); });
+    }
+  });
+}
+
+}  // namespace
+
+void activation_forward(ActivationKind kind, Tensor y_TF, Tensor x) {
+  ensure(y_TF.dtype == x.dtype, "activation: y and x share a dtype");
+  const bool gated = kind == ActivationKind::swiglu;
+  ensure(x.numel() == (gated ? 2 : 1) * y_TF.numel(), "activation: x has y's shape, twice as wide for swiglu");
+  with_float(x.dtype, [&](auto tag) {
+    using T = TypeOf<decltype(tag)>;
+    T* y = y_TF.as<T>();
+    const T* in = x.as<T>();
+    if (gated) {
+      const int64_t f = y_TF.row_size();
+      parallel_rows(y_TF.dim[0], f, [&](int64_t t, int64_t i, auto lanes) {
+        const VecF gate = load(in + t * 2 * f + i, lanes), up = load(in + t * 2 * f + f + i, lanes);
+        store(y + t * f + i, gate * sigmoid(gate) * up, lanes);
+      });
+      return;
+    }
+    const Activation f{kind};
+    parallel_elements(x.numel(), [&](int64_t i, auto lanes) { store(y + i, f.value(load(in + i, lanes)), lanes); });
+  });
+}
+
+void activation_backward(ActivationKind kind, Tensor dx, Tensor dy_TF, Tensor x) {
+  ensure(dx.dtype == x.dtype && dy_TF.dtype == x.dtype, "activation_backward: dx, dy and x share a dtype");
+  const bool gated = kind == ActivationKind::swiglu;
+  ensure(dx.numel() == x.numel() && x.numel() == (gated ? 2 : 1) * dy_TF.numel(),
+         "activation_backward: dx and x have y's shape, twice as wide for swiglu");
+  with_float(x.dtype, [&](auto tag) {
+    using T = TypeOf<decltype(tag)>;
+    T* out = dx.as<T>();
+    const T* dy = dy_TF.as<T>();
+    const T* in = x.as<T>();
+    if (gated) {
+      const int64_t f = dy_TF.row_size();
+      parallel_rows(dy_TF.dim[0], f, [&](int64_t t, int64_t i, auto lanes) {
+        const int64_t at = t * 2 * f + i;
+        const VecF gate = load(in + at, lanes), up = load(in + at + f, lanes), d = load(dy + t * f + i, lanes);
+        const VecF s = sigmoid(gate);
+        store(out + at, d * up * (s + gate * s * (1.0f - s)), lanes);
+        store(out + at + f, d * gate * s, lanes);
+      });
+      return;
+    }
+    const Activation f{kind};
+    parallel_elements(x.numel(), [&](int64_t i, auto lanes) {
+      store(out + i, load(dy + i, lanes) * f.derivative(load(in + i, lanes)), lanes);
+    });
+  });
+}
+
+void dropout_add(Tensor y_TN, Tensor x_TN, Tensor z_TN, const DropoutSpec& drop) {
+  ensure(y_TN.dtype == z_TN.dtype && y_TN.numel() == z_TN.numel(), "dropout_add: y and z agree");
+  ensure(!x_TN.defined() || (x_TN.dtype == z_TN.dtype && x_TN.numel() == z_TN.numel()), "dropout_add: x and z agree");
+  ensure(drop.p >= 0 && drop.p < 1, "dropout: 0 <= p < 1");
+  constexpr int64_t kRun = 512;  // factors made at a time
+  const int64_t n = z_TN.numel();
+  const uint64_t first = static_cast<uint64_t>(drop.first_row) * static_cast<uint64_t>(z_TN.row_size());
+  with_float(z_TN.dtype, [&](auto tag) {
+    using T = TypeOf<decltype(tag)>;
+    T* y = y_TN.as<T>();
+    const T* z = z_TN.as<T>();
+    const T* x = x_TN.defined() ? x_TN.as<T>() : nullptr;
+    parallel_range((n + kRun - 1) / kRun, n, [&](int64_t begin, int64_t end) {
+      float factor[kRun];
+      std::fill(factor, factor + kRun, 1.0f);
+      for (int64_t run = begin * kRun; run < std::min(end * kRun, n); run += kRun) {
+        const int64_t count = std::min(kRun, n - run);
+        if (drop.p > 0) dropout_factors(drop.key, first + static_cast<uint64_t>(run), count, drop.p, factor);
+        vector_steps(0, count, [&](int64_t i, auto lanes) {
+          VecF out = load(z + run + i, lanes) * load(factor + i, lanes);
+          if (x != nullptr) out += load(x + run + i, lanes);
+          store(y + run + i, out, lanes);
+        });
+      }
+    });
+  });
+}
+
+void bias_backward(Tensor db_N, Tensor dy_TN) {
+  const int64_t n = db_N.numel(), rows = dy_TN.dim[0];
+  ensure(dy_TN.rank == 2 && dy_TN.dim[1] == n, "bias_backward: dy is [T, N], db is [N]");
+  constexpr int64_t kStrip = 128, kChunkRows = 64;  // columns of a thread's strip; rows summed before joining db
+  float* db = db_N.as<float>();
+  with_float(dy_TN.dtype, [&](auto tag) {
+    using T = TypeOf<decltype(tag)>;
+    const T* dy = dy_TN.as<T>();
+    parallel_range((n + kStrip - 1) / kStrip, rows * n, [&](int64_t begin, int64_t end) {
+      for (int64_t col = begin * kStrip; col < std::min(end * kStrip, n); col += kStrip) {
+        const int64_t width = std::min(kStrip, n - col);
+        for (int64_t row = 0; row < rows; row += kChunkRows) {
+          float sum[kStrip] = {};
+          for (int64_t t = row; t < std::min(rows, row + kChunkRows); ++t) {
+            vector_steps(0, width, [&](int64_t i, auto lanes) {
+              store(sum + i, load(sum + i, lanes) + load(dy + t * n + col + i, lanes), lanes);
+            });
+          }
+          for (int64_t i = 0; i < width; ++i) db[col + i] += sum[i];
+        }
+      }
+    });
+  });
+}
+
+void bias_add(Tensor x_TN, Tensor b_N) {
+  const int64_t n = b_N.numel();
+  ensure(x_TN.rank == 2 && x_TN.dim[1] == n && x_TN.dtype == b_N.dtype, "bias_add: x is [T, N], b is [N], one dtype");
+  with_float(x_TN.dtype, [&](auto tag) {
+    using T = TypeOf<decltype(tag)>;
+    T* x = x_TN.as<T>();
+    const T* b = b_N.as<T>();
+    parallel_rows(x_TN.dim[0], n, [&](int64_t t, int64_t i, auto lanes) {
+      store(x + t * n + i, load(x + t * n + i, lanes) + load(b + i, lanes), lanes);
+    });
+  });
+}
+
+void add(Tensor y, Tensor x) {
+  ensure(y.numel() == x.numel(), "add: y and x have the same number of elements");
+  with_float(y.dtype, [&](auto y_tag) {
+    with_float(x.dtype, [&](auto x_tag) {
+      auto* out = y.as<TypeOf<decltype(y_tag)>>();
+      const auto* in = x.as<TypeOf<decltype(x_tag)>>();
+      parallel_elements(
+          y.numel(), [&](int64_t i, auto lanes) { store(out + i, load(out + i, lanes) + load(in + i, lanes), lanes); });
+    });
+  });
+}
+
+void scale(Tensor y, Tensor x, float factor) {
+  ensure(y.numel() == x.numel(), "scale: y and x have the same number of elements");
+  with_float(y.dtype, [&](auto y_tag) {
+    with_float(x.dtype, [&](auto x_tag) {
+      auto* out = y.as<TypeOf<decltype(y_tag)>>();
+      const auto* in = x.as<TypeOf<decltype(x_tag)>>();
+      parallel_elements(y.numel(), [&](int64_t i, auto lanes) { store(out + i, load(in + i, lanes) * factor, lanes); });
+    });
+  });
+}
+
+}  // namespace trident::cpu

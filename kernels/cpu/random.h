@@ -1,0 +1,14 @@
+// Dropout factors, many at a time: the words of core/base/rng.h's Philox, computed in blocks that the compiler turns
+// into vectors.
+#pragma once
+
+#include <cstdint>
+
+#include "core/base/rng.h"
+
+namespace trident::cpu {
+
+/// out[i] = 0 when uniform01(word first + i of key) < p, else 1 / (1 - p), for i < count. p in [0, 1).
+void dropout_factors(const RandomKey& key, uint64_t first, int64_t count, float p, float* out);
+
+}  // namespace trident::cpu

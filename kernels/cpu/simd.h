@@ -1,0 +1,164 @@
+// Vectors of f32 in the compiler's own extension: one source for SSE2, AVX2 and AVX-512, chosen by -march. 16-bit
+// floats are storage; they widen on load and round to nearest even on store.
+//
+// exp and what follows from it are computed here: no libm call per element, the same bits in every lane and tail.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
+#include "core/base/dtype.h"
+
+namespace trident::cpu {
+
+#if defined(__AVX512F__)
+inline constexpr int kLanes = 16;
+#elif defined(__AVX__)
+inline constexpr int kLanes = 8;
+#else
+inline constexpr int kLanes = 4;
+#endif
+
+typedef float VecF __attribute__((vector_size(4 * kLanes)));
+typedef int32_t VecI __attribute__((vector_size(4 * kLanes)));
+typedef uint32_t VecU __attribute__((vector_size(4 * kLanes)));
+typedef uint16_t VecU16 __attribute__((vector_size(2 * kLanes)));
+typedef _Float16 VecH __attribute__((vector_size(2 * kLanes)));
+
+inline VecF broadcast(float x) { return x - VecF{}; }
+
+inline VecF load(const float* p) {
+  VecF v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+inline VecF load(const bf16* p) {
+  VecU16 v;
+  std::memcpy(&v, p, sizeof v);
+  return (VecF)(__builtin_convertvector(v, VecU) << 16);
+}
+inline VecF load(const f16* p) {
+  VecH v;
+  std::memcpy(&v, p, sizeof v);
+  return __builtin_convertvector(v, VecF);
+}
+
+inline void store(float* p, VecF v) { std::memcpy(p, &v, sizeof v); }
+inline void store(bf16* p, VecF v) {
+  const VecU u = (VecU)v;
+  const VecU rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  const VecU quiet = (u >> 16) | 0x40u;
+  const VecU is_nan = (VecU)(v != v);
+  const VecU16 out = __builtin_convertvector((is_nan & quiet) | (~is_nan & rounded), VecU16);
+  std::memcpy(static_cast<void*>(p), &out, sizeof out);
+}
+inline void store(f16* p, VecF v) {
+  const VecH out = __builtin_convertvector(v, VecH);
+  std::memcpy(static_cast<void*>(p), &out, sizeof out);
+}
+
+inline VecF select(VecI mask, VecF yes, VecF no) { return (VecF)((mask & (VecI)yes) | (~mask & (VecI)no)); }
+inline VecF max(VecF a, VecF b) { return select(a > b, a, b); }
+inline VecF min(VecF a, VecF b) { return select(a < b, a, b); }
+
+/// Sum of the lanes, as a balanced tree.
+inline float sum_lanes(VecF v) {
+  float lane[kLanes];
+  std::memcpy(lane, &v, sizeof v);
+  for (int step = kLanes / 2; step > 0; step /= 2) {
+    for (int i = 0; i < step; ++i) lane[i] += lane[i + step];
+  }
+  return lane[0];
+}
+inline float max_lanes(VecF v) {
+  float m = v[0];
+  for (int i = 1; i < kLanes; ++i) m = v[i] > m ? v[i] : m;
+  return m;
+}
+
+/// e^x, error below 2 ulp for x in [-87.3, 88.7]; 0 below -87.3 (no denormals), inf above 88.73, NaN stays NaN.
+/// x = n ln2 + r with |r| <= ln2/2 (ln2 in two parts, Cody and Waite 1980); e^r by its Taylor polynomial of degree 7,
+/// whose remainder r^8/8! is below 6e-9 relative.
+inline VecF exp(VecF x) {
+  const VecF bounded = max(min(x, broadcast(88.8f)), broadcast(-87.5f));
+  const VecF shift = broadcast(0x1.8p23f);  // adding it rounds to an integer, held in the low mantissa bits
+  const VecF shifted = bounded * 1.44269504088896341f + shift;
+  const VecF n = shifted - shift;
+  const VecF r = (bounded - n * 0.693359375f) + n * 2.12194440054690583e-4f;
+  VecF p = broadcast(1.0f / 5040);
+  p = p * r + 1.0f / 720;
+  p = p * r + 1.0f / 120;
+  p = p * r + 1.0f / 24;
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = p * r * r + r + 1.0f;
+  // 2^n in two factors: n = 128 occurs below the overflow bound and has no f32 of its own.
+  const VecI exponent = (VecI)shifted - (VecI)shift;
+  const VecI half = exponent >> 1;
+  p = p * (VecF)((half + 127) << 23) * (VecF)((exponent - half + 127) << 23);
+  p = select(x < -87.3f, VecF{}, p);
+  p = select(x > 88.73f, broadcast(__builtin_inff()), p);
+  return select(x != x, x, p);
+}
+
+/// 1 / (1 + e^-x).
+inline VecF sigmoid(VecF x) { return 1.0f / (1.0f + exp(-x)); }
+
+inline VecF sqrt(VecF x) {
+#if defined(__AVX512F__)
+  return (VecF)_mm512_sqrt_ps((__m512)x);
+#elif defined(__AVX__)
+  return (VecF)_mm256_sqrt_ps((__m256)x);
+#else
+  for (int i = 0; i < kLanes; ++i) x[i] = std::sqrt(x[i]);
+  return x;
+#endif
+}
+
+/// How many lanes of a step over a row are elements: all, or the last `count` of it.
+struct Whole {};
+struct Part {
+  int64_t count;
+};
+
+template <class T>
+inline VecF load(const T* p, Whole) {
+  return load(p);
+}
+/// The lanes past the end read as 0.
+template <class T>
+inline VecF load(const T* p, Part part) {
+  VecF v = {};
+  for (int64_t i = 0; i < part.count; ++i) v[i] = static_cast<float>(p[i]);
+  return v;
+}
+template <class T>
+inline void store(T* p, VecF v, Whole) {
+  store(p, v);
+}
+template <class T>
+inline void store(T* p, VecF v, Part part) {
+  for (int64_t i = 0; i < part.count; ++i) p[i] = T(v[i]);
+}
+
+/// x where a lane is an element, `fill` past the end.
+inline VecF fill_tail(VecF x, float, Whole) { return x; }
+inline VecF fill_tail(VecF x, float fill, Part part) {
+  for (int64_t i = part.count; i < kLanes; ++i) x[i] = fill;
+  return x;
+}
+
+/// Calls body(i, Whole | Part) for every step of kLanes elements in [begin, end).
+template <class Body>
+inline void vector_steps(int64_t begin, int64_t end, Body body) {
+  int64_t i = begin;
+  for (; i + kLanes <= end; i += kLanes) body(i, Whole{});
+  if (i < end) body(i, Part{end - i});
+}
+
+}  // namespace trident::cpu
