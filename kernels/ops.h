@@ -10,6 +10,7 @@
 // i32. kernels/check.h holds these rules as code.
 // Outputs are overwritten unless the comment says "accumulates". In-place use is legal only where it is said.
 // Scratch comes from the caller: `scratch_bytes(args)` says how much, from the shapes alone (dry tensors are fine).
+// Scratch is 64-byte aligned and its contents mean nothing; other tensors are aligned to their elements only.
 #pragma once
 
 #include <cstddef>

@@ -1,0 +1,134 @@
+// AdamW and the two totals.
+//
+// AdamW bound (eps = kEps, g = grad * grad_scale), every step a rounding or two, corrections 1 - beta^t exact enough:
+//   m: kLambda eps (b1 |m0| + (1 - b1) |g|);   v: kLambda eps v (sums of non-negative terms)
+//   master: kLambda eps (|master0| + 2 |update|) + lr_t e_m / (sqrt(v)/sqrt(1 - b2^t) + eps_adam)
+//   weight: as master;   a gradient that is zeroed, and one that is kept, exactly
+// Totals of n terms in double: kLambda sqrt(n) eps(f64) sum|terms|.
+#include <cmath>
+
+#include "cases.h"
+#include "core/base/error.h"
+
+namespace trident::cases {
+namespace {
+
+enum class Weight { absent, alias, separate };
+
+struct Spec {
+  int64_t n;
+  Weight weight;
+  DType weight_dtype;
+  int64_t step;
+  bool zero_grad;
+  float weight_decay, grad_scale;
+};
+
+constexpr float kRate = 3e-2f, kBeta1 = 0.9f, kBeta2 = 0.95f, kAdamEps = 1e-8f;
+
+Bounds adamw_bounds(const Spec& s, const Oracle& oracle) {
+  const Values &master0 = oracle.before("master"), &m0 = oracle.before("m"), &grad = oracle.before("grad");
+  const Values &m = oracle.after("m"), &v = oracle.after("v");
+  const double b1 = static_cast<double>(kBeta1), t = static_cast<double>(s.step);
+  const double rate = static_cast<double>(kRate) / (1 - std::pow(b1, t));
+  const double root = std::sqrt(1 - std::pow(static_cast<double>(kBeta2), t));
+  Values master_bound(m.size()), m_bound(m.size()), v_bound(m.size());
+  for (size_t i = 0; i < m.size(); ++i) {
+    const double g = std::abs(grad[i] * static_cast<double>(s.grad_scale));
+    const double denominator = std::sqrt(v[i]) / root + static_cast<double>(kAdamEps);
+    m_bound[i] = kLambda * kEps * (b1 * std::abs(m0[i]) + (1 - b1) * g);
+    v_bound[i] = kLambda * kEps * v[i];
+    master_bound[i] = kLambda * kEps * (std::abs(master0[i]) + 2 * rate * std::abs(m[i]) / denominator) +
+                      rate * m_bound[i] / denominator;
+  }
+  Bounds bounds{{"master", master_bound}, {"m", m_bound}, {"v", v_bound}};
+  if (s.weight == Weight::separate) bounds["weight"] = master_bound;
+  return bounds;
+}
+
+Case adamw_case(const Spec& s) {
+  const char* weights[] = {"no weight", "weight is master", "weight "};
+  Case c;
+  c.name = build_string("adamw ", s.n, " ", weights[static_cast<int>(s.weight)],
+                        s.weight == Weight::separate ? dtype_name(s.weight_dtype) : "", " step ", s.step,
+                        s.zero_grad ? " zero_grad" : "", " decay ", s.weight_decay, " grad_scale ", s.grad_scale);
+  c.operands = [s, seed = seed_of(c.name)] {
+    Random random(seed);
+    std::vector<Operand> o;
+    o.push_back({"master", Use::inout, DType::f32, {s.n}, random.normal(DType::f32, s.n)});
+    o.push_back({"m", Use::inout, DType::f32, {s.n}, random.normal(DType::f32, s.n, s.step == 1 ? 0 : 0.1)});
+    o.push_back(
+        {"v", Use::inout, DType::f32, {s.n}, magnitudes(random.normal(DType::f32, s.n, s.step == 1 ? 0 : 0.1))});
+    o.push_back({"grad", s.zero_grad ? Use::inout : Use::in, DType::f32, {s.n}, random.normal(DType::f32, s.n)});
+    if (s.weight == Weight::separate) o.push_back({"weight", Use::out, s.weight_dtype, {s.n}, {}});
+    return o;
+  };
+  c.run = [s](const Ops& ops, Arguments& t) {
+    ops.adamw(t.stream(), {.master = t["master"],
+                           .m = t["m"],
+                           .v = t["v"],
+                           .grad = t["grad"],
+                           .weight = s.weight == Weight::separate ? t["weight"]
+                                     : s.weight == Weight::alias  ? t["master"]
+                                                                  : Tensor(),
+                           .lr = kRate,
+                           .beta1 = kBeta1,
+                           .beta2 = kBeta2,
+                           .eps = kAdamEps,
+                           .weight_decay = s.weight_decay,
+                           .grad_scale = s.grad_scale,
+                           .step = s.step,
+                           .zero_grad = s.zero_grad});
+  };
+  c.bounds = [s](const Oracle& oracle) { return adamw_bounds(s, oracle); };
+  return c;
+}
+
+Case total_case(bool squares, int64_t n, DType dtype) {
+  Case c;
+  c.name = build_string(squares ? "sum_squares " : "sum ", n, " ", dtype_name(dtype));
+  c.operands = [=, seed = seed_of(c.name)] {
+    Random random(seed);
+    std::vector<Operand> o;
+    o.push_back({"x", Use::in, dtype, {n}, random.normal(dtype, n, 1, 0.1)});
+    o.push_back({"out", Use::out, DType::f64, {1}, {}});
+    return o;
+  };
+  c.run = [squares](const Ops& ops, Arguments& t) {
+    if (squares) {
+      ops.sum_squares(t.stream(), t["out"], t["x"]);
+    } else {
+      ops.sum(t.stream(), t["out"], t["x"]);
+    }
+  };
+  c.bounds = [=](const Oracle& oracle) {
+    double total = 0;
+    for (const double x : oracle.before("x")) total += squares ? x * x : std::abs(x);
+    return Bounds{{"out", {kLambda * std::sqrt(static_cast<double>(n)) * dtype_epsilon(DType::f64) * total}}};
+  };
+  return c;
+}
+
+}  // namespace
+
+std::vector<Case> optimizer_cases() {
+  std::vector<Case> list;
+  for (const int64_t n : {1, 7, 16, 33, 1001}) {
+    for (const int64_t step : {1, 2, 1000}) {
+      list.push_back(adamw_case({n, Weight::absent, DType::f32, step, false, 0.1f, 1.0f}));
+      list.push_back(adamw_case({n, Weight::alias, DType::f32, step, true, 0.1f, 0.25f}));
+      list.push_back(adamw_case({n, Weight::separate, DType::f32, step, true, 0.0f, 1.0f}));
+      list.push_back(adamw_case({n, Weight::separate, DType::bf16, step, true, 0.1f, 0.013f}));
+      list.push_back(adamw_case({n, Weight::separate, DType::f16, step, false, 0.1f, 3.0f}));
+    }
+  }
+  for (const int64_t n : {1, 7, 33, 1001, 100003}) {
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+      list.push_back(total_case(true, n, dtype));
+      list.push_back(total_case(false, n, dtype));
+    }
+  }
+  return list;
+}
+
+}  // namespace trident::cases

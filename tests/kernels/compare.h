@@ -1,0 +1,35 @@
+// Runs cases on an op table and holds the results against the reference. Red zones around every tensor show writes
+// outside it; they and the outputs start as NaN bytes, so reads outside and elements never written show too.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cases.h"
+
+namespace trident::cases {
+
+/// Memory of the table under test. The host for CPU tables; a CUDA table brings its own.
+class Room {
+ public:
+  virtual ~Room() = default;
+  /// 256-byte aligned bytes, valid until `release_all`.
+  virtual char* alloc(size_t bytes) = 0;
+  virtual void release_all() = 0;
+  virtual void upload(char* to, const std::vector<char>& from) = 0;
+  /// Waits for the work submitted so far, then copies.
+  virtual std::vector<char> download(const char* from, size_t bytes) = 0;
+  virtual Place place() const = 0;
+  virtual Stream stream() const = 0;
+};
+
+std::unique_ptr<Room> make_host_room();
+
+/// Runs the case on the table three times (twice with aligned tensors, which must agree bit for bit; once with every
+/// tensor one element off its alignment, as row views of odd widths are) and once on the reference. Returns what is
+/// wrong, one line each: the worst element beyond its tolerance (index, got, want, tolerance), an input that changed, a
+/// red zone that was written. Empty: all is well.
+std::vector<std::string> compare(const Ops& table, const Case& c, Room& room);
+
+}  // namespace trident::cases

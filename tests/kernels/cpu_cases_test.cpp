@@ -1,0 +1,15 @@
+// The fast CPU table on the whole case list.
+#include "compare.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "support/catch.h"
+
+using namespace trident;
+using namespace trident::cases;
+
+TEST_CASE("the CPU table passes the whole case list") {
+  const std::unique_ptr<Ops> cpu = make_cpu_ops();
+  const std::unique_ptr<Room> room = make_host_room();
+  for (const Case& c : all_cases()) {
+    for (const std::string& line : compare(*cpu, c, *room)) FAIL_CHECK(line);
+  }
+}
