@@ -159,10 +159,6 @@ class HeadBackward {
 
 void attention_backward(const AttentionBackwardArgs& args) {
   const AttentionShape shape(args.forward);
-  ensure(args.dqkv.dtype == args.forward.qkv.dtype && args.dqkv.numel() == args.forward.qkv.numel(),
-         "attention_backward: dqkv is like qkv");
-  ensure(args.dout.dtype == args.forward.qkv.dtype && args.dout.numel() == args.forward.out.numel(),
-         "attention_backward: dout is like out");
   const size_t floats = BackwardTiles::floats(shape);
   const int64_t items = shape.sequences * shape.kv_heads;
   const int team = attention_team(items, args.forward.qkv.numel(), args.scratch, floats * sizeof(float));

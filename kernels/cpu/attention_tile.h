@@ -28,16 +28,11 @@ struct AttentionShape {
 
   explicit AttentionShape(const AttentionArgs& args)
       : context(args.context), heads(args.heads), kv_heads(args.kv_heads), head_size(args.head_size) {
-    ensure(context > 0 && heads > 0 && kv_heads > 0 && heads % kv_heads == 0, "attention: kv heads divide heads");
-    ensure(head_size > 0 && head_size % 8 == 0, "attention: the head size is a multiple of 8");
     sequences = args.qkv.dim[0] / context;
     padded = (head_size + kTileCols - 1) / kTileCols * kTileCols;
     tiles = (context + kTile - 1) / kTile;
     qkv_stride = (heads + 2 * kv_heads) * head_size;
     out_stride = heads * head_size;
-    ensure(args.qkv.rank == 2 && args.qkv.dim[1] == qkv_stride, "attention: qkv is [T, (H+2G)*K]");
-    ensure(sequences * context == args.qkv.dim[0], "attention: T is a multiple of the context");
-    ensure(args.dropout >= 0 && args.dropout < 1, "attention: 0 <= dropout < 1");
   }
   int64_t group() const { return heads / kv_heads; }
   int64_t positions(int64_t tile) const { return std::min(kTile, context - tile * kTile); }
@@ -47,11 +42,11 @@ struct AttentionShape {
 template <class T>
 void load_tile(float* tile, const T* src, int64_t stride, int64_t count, const AttentionShape& shape, float factor) {
   for (int64_t i = 0; i < count; ++i) {
-    vector_steps(0, shape.head_size, [&](int64_t k, auto lanes) {
-      store(tile + i * shape.padded + k, load(src + i * stride + k, lanes) * factor);
-    });
+    float* row = tile + i * shape.padded;
+    vector_steps(0, shape.head_size,
+                 [&](int64_t k, auto lanes) { store(row + k, load(src + i * stride + k, lanes) * factor); });
     for (int64_t k = (shape.head_size + kLanes - 1) / kLanes * kLanes; k < shape.padded; k += kLanes) {
-      store(tile + i * shape.padded + k, VecF{});
+      store(row + k, VecF{});
     }
   }
   std::fill(tile + count * shape.padded, tile + kTile * shape.padded, 0.0f);

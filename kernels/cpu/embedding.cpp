@@ -7,34 +7,25 @@
 namespace trident::cpu {
 namespace {
 
-/// Token ids of either width, relative to this rank's first row.
+/// Token ids relative to this rank's first table row.
 class LocalIds {
  public:
-  LocalIds(Tensor id_T, int64_t first_id, int64_t rows) : first_(first_id), rows_(rows) {
-    if (id_T.dtype == DType::i64) {
-      wide_ = id_T.as<int64_t>();
-    } else {
-      narrow_ = id_T.as<int32_t>();
-    }
-  }
+  LocalIds(Tensor id_T, int64_t first_id, int64_t rows) : id_T_(id_T.as<int32_t>()), first_(first_id), rows_(rows) {}
   /// The table row of token t, or -1 when another rank holds it.
   int64_t operator[](int64_t t) const {
-    const int64_t row = (wide_ != nullptr ? wide_[t] : int64_t{narrow_[t]}) - first_;
+    const int64_t row = id_T_[t] - first_;
     return row >= 0 && row < rows_ ? row : -1;
   }
 
  private:
+  const int32_t* id_T_;
   int64_t first_, rows_;
-  const int64_t* wide_ = nullptr;
-  const int32_t* narrow_ = nullptr;
 };
 
 }  // namespace
 
 void embedding_forward(Tensor y_TD, Tensor id_T, Tensor table_VD, int64_t first_id) {
   const int64_t d = table_VD.dim[1], tokens = id_T.numel();
-  ensure(y_TD.dim[0] == tokens && y_TD.dim[1] == d && y_TD.dtype == table_VD.dtype,
-         "embedding: y is [T, D] of the table's dtype");
   const LocalIds row(id_T, first_id, table_VD.dim[0]);
   with_float(y_TD.dtype, [&](auto tag) {
     using T = TypeOf<decltype(tag)>;
@@ -54,7 +45,6 @@ void embedding_forward(Tensor y_TD, Tensor id_T, Tensor table_VD, int64_t first_
 
 void embedding_backward(Tensor dtable_VD, Tensor id_T, Tensor dy_TD, int64_t first_id) {
   const int64_t d = dtable_VD.dim[1], tokens = id_T.numel();
-  ensure(dy_TD.dim[0] == tokens && dy_TD.dim[1] == d, "embedding_backward: dy is [T, D]");
   const LocalIds row(id_T, first_id, dtable_VD.dim[0]);
   float* dtable = dtable_VD.as<float>();
   constexpr int64_t kStrip = 64;  // columns
@@ -75,8 +65,6 @@ void embedding_backward(Tensor dtable_VD, Tensor id_T, Tensor dy_TD, int64_t fir
 
 void position_forward(Tensor y_TD, Tensor table_PD, int64_t first_row, int64_t context) {
   const int64_t d = table_PD.dim[1], rows = y_TD.dim[0];
-  ensure(y_TD.dim[1] == d && y_TD.dtype == table_PD.dtype, "position: y is [T, D] of the table's dtype");
-  ensure(context > 0 && context <= table_PD.dim[0], "position: the context fits into the table");
   with_float(y_TD.dtype, [&](auto tag) {
     using T = TypeOf<decltype(tag)>;
     T* y = y_TD.as<T>();
@@ -94,8 +82,6 @@ void position_forward(Tensor y_TD, Tensor table_PD, int64_t first_row, int64_t c
 
 void position_backward(Tensor dtable_PD, Tensor dy_TD, int64_t first_row, int64_t context) {
   const int64_t d = dtable_PD.dim[1], rows = dy_TD.dim[0];
-  ensure(dy_TD.dim[1] == d, "position_backward: dy is [T, D]");
-  ensure(context > 0 && context <= dtable_PD.dim[0], "position_backward: the context fits into the table");
   float* dtable = dtable_PD.as<float>();
   with_float(dy_TD.dtype, [&](auto tag) {
     using T = TypeOf<decltype(tag)>;

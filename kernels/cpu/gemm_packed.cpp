@@ -157,11 +157,11 @@ struct Share {
   }
 };
 
-template <class A, class B, class C>
+template <class T, class C>
 struct Product {
   Shape shape;
-  Operand<A> a;
-  Operand<B> b;
+  Operand<T> a;
+  Operand<T> b;
   Sink<C> sink;
   float *packed_a, *packed_b;
 
@@ -172,7 +172,7 @@ struct Product {
       const int64_t cols = std::min(shape.block_n, shape.n - col);
       for (int64_t row = 0; row < shape.m; row += shape.block_m) {
         const int64_t rows = std::min(shape.block_m, shape.m - row);
-        for (int64_t k = 0; k < shape.k; k += shape.block_k) {
+        for (int64_t k = 0; k == 0 || k < shape.k; k += kBlockK) {  // once even for k = 0: c becomes bias or 0
           const int64_t k_count = std::min(shape.block_k, shape.k - k);
           pack(row, rows, col, cols, k, k_count, team, me);
           barrier();
@@ -217,19 +217,19 @@ struct Product {
   }
 };
 
-template <class A, class B, class C>
+template <class T, class C>
 void multiply(const GemmArgs& args) {
   const Shape shape(args);
   float* scratch = static_cast<float*>(args.scratch.data);
   float* partial = shape.partial(args.c_MN.dtype) > 0 ? scratch + shape.packed_a() + shape.packed_b() : nullptr;
   const bool has_bias = args.bias_N.defined();
-  const Product<A, B, C> product{shape,
-                                 {args.a.as<A>(), args.transpose_a ? 1 : shape.k, args.transpose_a ? shape.m : 1},
-                                 {args.b.as<B>(), args.transpose_b ? shape.k : 1, args.transpose_b ? 1 : shape.n},
-                                 {args.c_MN.as<C>(), shape.n, partial, partial, shape.block_n, args.accumulate,
-                                  has_bias ? args.bias_N.data : nullptr, has_bias ? args.bias_N.dtype : DType::f32},
-                                 scratch,
-                                 scratch + shape.packed_a()};
+  const Product<T, C> product{shape,
+                              {args.a.as<T>(), args.transpose_a ? 1 : shape.k, args.transpose_a ? shape.m : 1},
+                              {args.b.as<T>(), args.transpose_b ? shape.k : 1, args.transpose_b ? 1 : shape.n},
+                              {args.c_MN.as<C>(), shape.n, partial, partial, shape.block_n, args.accumulate,
+                               has_bias ? args.bias_N.data : nullptr, has_bias ? args.bias_N.dtype : DType::f32},
+                              scratch,
+                              scratch + shape.packed_a()};
   const bool alone =
       2 * shape.m * shape.n * shape.k < kParallelFlops || omp_in_parallel() || omp_get_max_threads() == 1;
   if (alone) {
@@ -242,22 +242,16 @@ void multiply(const GemmArgs& args) {
   });
 }
 
-template <class A, class B>
-void dispatch_c(const GemmArgs& args) {
-  with_float(args.c_MN.dtype, [&](auto c) { multiply<A, B, TypeOf<decltype(c)>>(args); });
-}
-
 }  // namespace
 
 void gemm_packed(const GemmArgs& args) {
-  with_float(args.a.dtype, [&](auto a) {
-    using A = TypeOf<decltype(a)>;
-    if (args.b.dtype == args.a.dtype) return dispatch_c<A, A>(args);
-    ensure(args.a.dtype == DType::f32 || args.b.dtype == DType::f32, "gemm: a and b share a dtype, or one is f32");
-    with_float(args.b.dtype, [&](auto b) {
-      using B = TypeOf<decltype(b)>;
-      if constexpr (std::is_same_v<A, float> || std::is_same_v<B, float>) dispatch_c<A, B>(args);
-    });
+  with_float(args.a.dtype, [&](auto tag) {
+    using T = TypeOf<decltype(tag)>;
+    if (args.c_MN.dtype == DType::f32) {
+      multiply<T, float>(args);
+    } else {
+      multiply<T, T>(args);
+    }
   });
 }
 

@@ -11,20 +11,6 @@ namespace {
 
 constexpr float kMinusInf = -std::numeric_limits<float>::infinity();
 
-int64_t id_at(Tensor id_T, int64_t t) {
-  return id_T.dtype == DType::i64 ? static_cast<const int64_t*>(id_T.data)[t]
-                                  : int64_t{static_cast<const int32_t*>(id_T.data)[t]};
-}
-
-void check(Tensor logits_TV, int64_t valid) {
-  ensure(logits_TV.rank == 2 && valid >= 0 && valid <= logits_TV.dim[1], "softmax: 0 <= valid <= columns of logits");
-}
-
-void check_ids(Tensor logits_TV, Tensor id_T) {
-  ensure(id_T.dtype == DType::i32 || id_T.dtype == DType::i64, "softmax: ids are i32 or i64");
-  ensure(id_T.numel() == logits_TV.dim[0], "softmax: one id per row of logits");
-}
-
 /// Calls body(t, logits of row t) for every row, in parallel.
 template <class T, class Body>
 void parallel_rows(Tensor logits_TV, Body body) {
@@ -53,7 +39,6 @@ float sum_exp(const T* logit_V, int64_t n, float max_logit) {
 }  // namespace
 
 void softmax_max(Tensor max_T, Tensor logits_TV, int64_t valid) {
-  check(logits_TV, valid);
   float* max_out = max_T.as<float>();
   with_float(logits_TV.dtype, [&](auto tag) {
     using T = TypeOf<decltype(tag)>;
@@ -69,15 +54,14 @@ void softmax_max(Tensor max_T, Tensor logits_TV, int64_t valid) {
 
 void softmax_sum(Tensor sum_T, Tensor target_T, Tensor logits_TV, Tensor max_T, Tensor id_T, int64_t first_id,
                  int64_t valid) {
-  check(logits_TV, valid);
-  check_ids(logits_TV, id_T);
   float *sum = sum_T.as<float>(), *target = target_T.as<float>();
   const float* max_logit = max_T.as<float>();
+  const int32_t* id_of = id_T.as<int32_t>();
   with_float(logits_TV.dtype, [&](auto tag) {
     using T = TypeOf<decltype(tag)>;
     parallel_rows<T>(logits_TV, [&](int64_t t, const T* logit_V) {
       sum[t] = sum_exp(logit_V, valid, max_logit[t]);
-      const int64_t id = id_at(id_T, t), column = id - first_id;
+      const int64_t id = id_of[t], column = id - first_id;
       const bool here = id >= 0 && column >= 0 && column < valid;
       target[t] = here ? static_cast<float>(logit_V[column]) - max_logit[t] : 0.0f;
     });
@@ -86,15 +70,14 @@ void softmax_sum(Tensor sum_T, Tensor target_T, Tensor logits_TV, Tensor max_T, 
 
 void softmax_loss(Tensor loss_T, Tensor logits_TV, Tensor max_T, Tensor sum_T, Tensor target_T, Tensor id_T,
                   int64_t first_id, int64_t valid, bool gradient) {
-  check(logits_TV, valid);
-  check_ids(logits_TV, id_T);
   float* loss = loss_T.as<float>();
   const float *max_logit = max_T.as<float>(), *sum = sum_T.as<float>(), *target = target_T.as<float>();
+  const int32_t* id_of = id_T.as<int32_t>();
   const int64_t columns = logits_TV.dim[1];
   with_float(logits_TV.dtype, [&](auto tag) {
     using T = TypeOf<decltype(tag)>;
     parallel_rows<T>(logits_TV, [&](int64_t t, T* logit_V) {
-      const int64_t id = id_at(id_T, t), column = id - first_id;
+      const int64_t id = id_of[t], column = id - first_id;
       loss[t] = id < 0 ? 0.0f : std::log(sum[t]) - target[t];
       if (!gradient) return;
       if (id < 0) {
