@@ -24,6 +24,7 @@ class Collector {
       visit_below(typename T::value_type{}, entry.key);
     } else {
       entry.whole = WholeNumber<T>;
+      if constexpr (NamedEnum<T>) entry.words.assign(enum_names<T>().begin(), enum_names<T>().end());
       entry.default_text = info.derived.empty() ? value_text(value, info) : std::string(info.derived);
       entries.push_back(entry);
     }

@@ -9,12 +9,13 @@
 namespace trident {
 
 struct CatalogEntry {
-  std::string key;           ///< "train.global_batch"; elements of a list have no index: "data.train.path"
-  bool section = false;      ///< a section or a list of sections, not a value
-  bool list = false;         ///< a list of sections
-  bool whole = false;        ///< a whole number
-  std::string type;          ///< in words
-  std::string default_text = {};  ///< as YAML, or how it is derived; "" for a section
+  std::string key;                      ///< "train.global_batch"; elements of a list have no index: "data.train.path"
+  bool section = false;                 ///< a section or a list of sections, not a value
+  bool list = false;                    ///< a list of sections
+  bool whole = false;                   ///< a whole number
+  std::string type;                     ///< in words
+  std::string default_text = {};        ///< as YAML, or how it is derived; "" for a section
+  std::vector<std::string> words = {};  ///< the names of an enum
   FieldInfo info = {};
 };
 

@@ -7,7 +7,7 @@
 namespace trident {
 
 /// What a key means ("train.global_batch"): type, unit, default, legal values, effect. For a section ("train") its
-/// keys, a line each; for "" the sections. Elements of a list are named without an index ("data.train.path").
+/// keys, a line each; for "" the sections. Elements of a list are named "data.train.path" (an index is ignored).
 /// Throws UserError with the nearest key when there is none of this name.
 std::string explain(std::string_view key);
 

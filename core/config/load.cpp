@@ -68,7 +68,7 @@ std::string LoadedConfig::place_of(std::string_view key) const {
 LoadedConfig parse_config(std::string_view text, std::string file, std::span<const std::string> overrides) {
   LoadedConfig loaded;
   loaded.file = std::move(file);
-  const auto override_place = [&](size_t i) { return "--set " + overrides[i]; };
+  const auto override_place = [&](size_t i) { return "--set " + printable(overrides[i]); };
   const PlaceText place_text = [&](int source, YamlMark mark) {
     return source > 0 ? override_place(static_cast<size_t>(source - 1))
                       : build_string(loaded.file, ":", mark.line, ":", mark.column);
@@ -76,6 +76,7 @@ LoadedConfig parse_config(std::string_view text, std::string file, std::span<con
   YamlResult tree = read_yaml(text);
   if (tree.fault) {
     loaded.diagnostics.push_back({place_text(0, tree.fault->mark), "", tree.fault->message});
+    loaded.readable = false;
     return loaded;
   }
   for (size_t i = 0; i < overrides.size(); ++i) {
@@ -90,10 +91,8 @@ LoadedConfig parse_config(std::string_view text, std::string file, std::span<con
 Config load_config_text(std::string_view text, const std::string& file, std::span<const std::string> overrides,
                         int ranks) {
   LoadedConfig loaded = parse_config(text, file, overrides);
-  const bool readable = std::none_of(loaded.diagnostics.begin(), loaded.diagnostics.end(),
-                                     [](const Diagnostic& d) { return d.key.empty(); });
   std::vector<Diagnostic> diagnostics = loaded.diagnostics;
-  if (readable) {
+  if (loaded.readable) {
     resolve(
         loaded.config, [&](std::string_view key) { return loaded.is_set(key); }, ranks);
     for (Problem& problem : validate(loaded.config, ranks)) {

@@ -14,7 +14,7 @@ namespace trident {
 /// One mistake: "configs/a.yaml:3:12: model.heads: ..." once printed.
 struct Diagnostic {
   std::string place;    ///< "FILE:LINE:COLUMN", both counted from 1, or "--set key=value"
-  std::string key;      ///< "model.heads", or "" when the text is not readable as YAML
+  std::string key;      ///< "model.heads", or "" when no key can be told
   std::string message;  ///< what, the values, the fix
 };
 
@@ -23,7 +23,8 @@ struct LoadedConfig {
   Config config;
   std::string file;
   std::map<std::string, std::string, std::less<>> places;  ///< key -> place, for every key and section that was set
-  std::vector<Diagnostic> diagnostics;                     ///< in the order of the text, then of the overrides
+  std::vector<Diagnostic> diagnostics;                     ///< malformed overrides, then in the order of the text
+  bool readable = true;                                    ///< the file is YAML; else config is all defaults
 
   bool is_set(std::string_view key) const { return places.find(key) != places.end(); }
   /// Where the key, or else the nearest section above it, was set; "FILE:1:1" when nothing was.

@@ -194,7 +194,8 @@ class Reader {
   }
 
   void out_of_range(const YamlNode& node, const FieldInfo& info) {
-    std::string message = node.text + " is out of range: " + std::string(info.name) + " is " + range_text(info.range);
+    std::string message =
+        node.text + " is out of range: " + std::string(info.name) + " must be " + range_text(info.range);
     if (!info.unit.empty()) message += " (" + std::string(info.unit) + ")";
     if (info.zero_is_auto && node.text == "0") message += "; write auto to have it derived";
     report(node, key_, std::move(message));

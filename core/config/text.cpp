@@ -88,11 +88,10 @@ std::optional<std::string> nearest_name(std::string_view name, std::span<const s
   return nearest;
 }
 
-std::string quoted(std::string_view text) {
-  constexpr size_t kShown = 60;
+std::string printable(std::string_view text) {
   constexpr std::string_view kHex = "0123456789abcdef";
-  std::string out = "'";
-  for (const char c : text.substr(0, kShown)) {
+  std::string out;
+  for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
     if (byte < 0x20 || byte == 0x7f) {
       out += "\\x";
@@ -102,7 +101,12 @@ std::string quoted(std::string_view text) {
       out += c;
     }
   }
-  return out + (text.size() > kShown ? "...'" : "'");
+  return out;
+}
+
+std::string quoted(std::string_view text) {
+  constexpr size_t kShown = 60;
+  return "'" + printable(text.substr(0, kShown)) + (text.size() > kShown ? "...'" : "'");
 }
 
 }  // namespace trident

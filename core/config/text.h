@@ -30,7 +30,10 @@ size_t edit_distance(std::string_view a, std::string_view b);
 /// and at least within 1.
 std::optional<std::string> nearest_name(std::string_view name, std::span<const std::string> candidates);
 
-/// The text between quotes, cut to 60 bytes, with control characters escaped: safe to show whatever the input was.
+/// The text with control characters as \xNN: safe to show whatever the input was.
+std::string printable(std::string_view text);
+
+/// The printable text between quotes, cut to 60 bytes.
 std::string quoted(std::string_view text);
 
 }  // namespace trident

@@ -141,8 +141,10 @@ class Checker {
     if (product > kMaxRanks) {
       fail(keys, degrees, "; more than ", kMaxRanks, " are not meant");
     } else if (ranks_ > 0 && product != ranks_) {
-      fail(keys, degrees, ", but the job has ", ranks_, "; start ", nearest_multiples(ranks_, replica),
-           " ranks with data: auto, or change a degree");
+      const std::string by_data = ranks_ % replica == 0
+                                      ? build_string("set parallel.data to ", ranks_ / replica, " or auto")
+                                      : build_string("another multiple of ", replica, " with parallel.data: auto");
+      fail(keys, degrees, ", but the job has ", ranks_, "; start ", product, ", or ", by_data);
     }
   }
 

@@ -4,6 +4,7 @@
 #include <yaml-cpp/exceptions.h>
 #include <yaml-cpp/parser.h>
 
+#include <algorithm>
 #include <exception>
 #include <sstream>
 #include <utility>
@@ -24,15 +25,62 @@ struct FaultFound {
   YamlFault fault;
 };
 
-YamlMark to_mark(const YAML::Mark& mark) {
-  if (mark.is_null()) return {};
-  return {mark.line + 1, mark.column + 1};
-}
+/// The text by lines: the library counts columns in bytes, people count characters.
+class Lines {
+ public:
+  explicit Lines(std::string_view text) : text_(text) {
+    starts_.push_back(0);
+    for (size_t i = 0; i < text.size(); ++i) {
+      if (text[i] == '\n') starts_.push_back(i + 1);
+    }
+  }
+
+  YamlMark mark(const YAML::Mark& at) const {
+    if (at.is_null()) return {};
+    YamlMark mark{at.line + 1, 1};
+    const size_t start = line_start(at), end = offset(at);
+    for (size_t i = start; i < end; ++i) {
+      if ((static_cast<unsigned char>(text_[i]) & 0xc0) != 0x80) ++mark.column;
+    }
+    return mark;
+  }
+
+  /// A quote that is never closed swallows all keys up to the next quote, and yaml-cpp 0.7 takes the end of the text
+  /// for one. A config has no use for quoted text of several lines, so every quote must close on its line.
+  bool quote_closes(const YAML::Mark& at) const {
+    const size_t begin = offset(at);
+    const char quote = begin < text_.size() ? text_[begin] : ' ';
+    if (quote != '"' && quote != '\'') return true;  // a block text after | or >
+    for (size_t i = begin + 1; i < text_.size() && text_[i] != '\n'; ++i) {
+      if (quote == '"' && text_[i] == '\\') {
+        ++i;
+      } else if (text_[i] == quote) {
+        if (quote == '"' || i + 1 >= text_.size() || text_[i + 1] != quote) return true;
+        ++i;  // '' within single quotes
+      }
+    }
+    return false;
+  }
+
+ private:
+  size_t line_start(const YAML::Mark& at) const {
+    const auto line = static_cast<size_t>(at.line);
+    return line < starts_.size() ? starts_[line] : text_.size();
+  }
+  size_t offset(const YAML::Mark& at) const {
+    return std::min(line_start(at) + static_cast<size_t>(at.column), text_.size());
+  }
+
+  std::string_view text_;
+  std::vector<size_t> starts_;
+};
 
 /// Builds the tree from the library's events. The library's own Node tree would lose duplicated keys, expand aliases
 /// and recurse without a limit of ours.
 class TreeBuilder : public YAML::EventHandler {
  public:
+  explicit TreeBuilder(const Lines& lines) : lines_(lines) {}
+
   YamlNode take_root() { return std::move(root_); }
 
   void OnDocumentStart(const YAML::Mark& mark) override {
@@ -54,9 +102,10 @@ class TreeBuilder : public YAML::EventHandler {
                 const std::string& value) override {
     // The library calls a plain scalar "?" and one in quotes "!".
     refuse_extras(mark, tag, anchor);
+    if (tag == "!" && !lines_.quote_closes(mark)) fail(mark, "the quote that begins here is not closed in its line");
     if (expects_key()) {
       if (++nodes_ > kMaxNodes) fail(mark, build_string("more than ", kMaxNodes, " values"));
-      open_.back()->keys.push_back({value, to_mark(mark)});
+      open_.back()->keys.push_back({value, lines_.mark(mark)});
       return;
     }
     YamlNode& node = add(mark, YamlNode::Kind::scalar);
@@ -77,11 +126,11 @@ class TreeBuilder : public YAML::EventHandler {
   void OnMapEnd() override { open_.pop_back(); }
 
  private:
-  [[noreturn]] static void fail(const YAML::Mark& mark, std::string message) {
-    throw FaultFound{{to_mark(mark), std::move(message)}};
+  [[noreturn]] void fail(const YAML::Mark& mark, std::string message) const {
+    throw FaultFound{{lines_.mark(mark), std::move(message)}};
   }
 
-  static void refuse_extras(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
+  void refuse_extras(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) const {
     if (anchor != YAML::NullAnchor) fail(mark, "anchors (&name) are not read; write the value where it is needed");
     if (!tag.empty() && tag != "?" && tag != "!") fail(mark, "tags (" + quoted(tag) + ") are not read; remove it");
   }
@@ -103,10 +152,11 @@ class TreeBuilder : public YAML::EventHandler {
     if (++nodes_ > kMaxNodes) fail(mark, build_string("more than ", kMaxNodes, " values"));
     YamlNode& node = open_.empty() ? root_ : open_.back()->items.emplace_back();
     node.kind = kind;
-    node.mark = to_mark(mark);
+    node.mark = lines_.mark(mark);
     return node;
   }
 
+  const Lines& lines_;
   YamlNode root_;
   std::vector<YamlNode*> open_;
   size_t nodes_ = 0;
@@ -145,7 +195,8 @@ std::optional<YamlFault> check_bytes(std::string_view text) {
     const size_t length = utf8_length(text, i);
     if (length == 0) return YamlFault{mark, build_string("byte ", static_cast<int>(c), " is not UTF-8 text")};
     if (c == '\t' && in_indent) return YamlFault{mark, "a tab in the indentation; indent with spaces"};
-    if ((c < 0x20 && c != '\n' && c != '\r' && c != '\t') || c == 0x7f) {
+    const bool is_line_end = c == '\n' || (c == '\r' && i + 1 < text.size() && text[i + 1] == '\n');
+    if ((c < 0x20 && !is_line_end && c != '\t') || c == 0x7f) {
       return YamlFault{mark, build_string("control character ", static_cast<int>(c), "; a config is plain text")};
     }
     in_indent = c == '\n' || (in_indent && (c == ' ' || c == '\r'));
@@ -169,8 +220,10 @@ const YamlNode* YamlNode::find(std::string_view key) const {
 }
 
 YamlResult read_yaml(std::string_view text) {
+  if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);  // some editors begin a file with this mark
   if (std::optional<YamlFault> fault = check_bytes(text)) return {{}, std::move(fault)};
-  TreeBuilder builder;
+  const Lines lines(text);
+  TreeBuilder builder(lines);
   try {
     std::istringstream stream{std::string(text)};
     YAML::Parser parser(stream);
@@ -180,7 +233,7 @@ YamlResult read_yaml(std::string_view text) {
   } catch (const FaultFound& found) {
     return {{}, found.fault};
   } catch (const YAML::Exception& e) {
-    return {{}, YamlFault{to_mark(e.mark), "not readable as YAML: " + e.msg}};
+    return {{}, YamlFault{lines.mark(e.mark), "not readable as YAML: " + e.msg}};
   } catch (const std::exception& e) {
     // The library's scanner also throws standard exceptions on some malformed texts.
     return {{}, YamlFault{{}, std::string("not readable as YAML: ") + e.what()}};

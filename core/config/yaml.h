@@ -50,7 +50,7 @@ struct YamlResult {
 
 /// Reads any bytes without a crash, a hang or unbounded memory: text of at most 256 KiB in UTF-8 without control
 /// characters, 24 levels, 20,000 values; anchors, aliases, tags and a second document are faults. Every node's
-/// `source` is 0.
+/// `source` is 0. Text in quotes stays on one line.
 YamlResult read_yaml(std::string_view text);
 
 }  // namespace trident
