@@ -1,6 +1,7 @@
 // Collectives against closed forms: rank r holds (r + 1) * (i % 7 - 3), small integers that every dtype holds exactly,
 // so that the answers are exact too.
 #include "comm/ranks.h"
+#include "core/base/error.h"
 
 using namespace trident;
 using namespace trident::testing;

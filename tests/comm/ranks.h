@@ -16,7 +16,8 @@ namespace trident::testing {
 
 /// A world with its streams; `limits` small enough to reach the paths of big tensors.
 struct Job {
-  explicit Job(const CommLimits& limits = {}) : world(make_mpi_world(std::chrono::seconds(60), limits)) {}
+  explicit Job(const CommLimits& limits = {}, double timeout_seconds = 60)
+      : world(make_mpi_world(std::chrono::duration<double>(timeout_seconds), limits)) {}
 
   std::unique_ptr<World> world;
   HostStream compute{HostStream::Mode::in_place}, comm{HostStream::Mode::worker}, send{HostStream::Mode::worker};
