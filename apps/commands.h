@@ -8,5 +8,10 @@ namespace trident {
 
 /// ckpt ls|verify|diff|import|export
 void add_ckpt_command(CLI::App& app);
+/// Its import and export, which speak HuggingFace. `ckpt` is the ckpt subcommand.
+void add_ckpt_hf_commands(CLI::App& ckpt);
+
+/// data prepare|info
+void add_data_command(CLI::App& app);
 
 }  // namespace trident
