@@ -106,9 +106,4 @@ struct ShardHeader {
 };
 ShardHeader parse_shard_header(std::string_view text, uint64_t data_bytes, const std::string& path);
 
-/// dst[i] = src[i] for n elements. Floats convert among each other (through float unless both are wide enough; the
-/// nearest value, ties to even), integers among each other when the value fits. Throws UserError otherwise; `what`
-/// names the tensor in that message.
-void convert_elements(DType dst_type, void* dst, DType src_type, const void* src, int64_t n, const std::string& what);
-
 }  // namespace trident

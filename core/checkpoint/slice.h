@@ -39,17 +39,18 @@ bool inside(const Slice&, std::span<const int64_t> shape);
 /// The common box; absent when there is none. Both must have the same number of dimensions.
 std::optional<Slice> intersection(const Slice&, const Slice&);
 
-/// Decomposes the elements [flat_begin, flat_end) of a row-major tensor into the fewest boxes that follow each other:
+/// Decomposes the elements [flat_begin, flat_end) of a row-major tensor into few boxes that follow each other:
 /// concatenating their elements gives the range in order. At most 2 * dimensions - 1 boxes (3 for a matrix). This is
 /// how a ZeRO shard, a run of flat indices, is stored as plain tensors. Throws InternalError when the range leaves the
 /// tensor.
 std::vector<Slice> rectangles(std::span<const int64_t> shape, int64_t flat_begin, int64_t flat_end);
 
-/// What is wrong with a set of slices that should cover a tensor exactly once: "" when nothing, else one sentence.
-std::string coverage_problem(std::span<const int64_t> shape, std::span<const Slice> slices);
+/// What is wrong with a set of slices, all inside `box`, that should cover it exactly once: "" when nothing, else one
+/// clause for a message.
+std::string coverage_problem(const Slice& box, std::span<const Slice> slices);
 
 /// A run of elements that is contiguous in two row-major boxes: offsets and count in elements.
-struct Run {
+struct ElementRun {
   int64_t from, to, count;
 };
 
@@ -58,7 +59,7 @@ struct Run {
 class Runs {
  public:
   Runs(const Slice& part, const Slice& from, const Slice& to);
-  std::optional<Run> next();
+  std::optional<ElementRun> next();
 
  private:
   std::vector<int64_t> index_, extent_, stride_from_, stride_to_;  // of the dimensions outside the run
