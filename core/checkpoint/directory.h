@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -22,20 +23,21 @@ std::string temporary_path(const std::string& root, int64_t step);
 /// not exist. Says nothing about validity.
 std::vector<CheckpointPath> find_checkpoints(const std::string& root);
 
-/// The one checkpoint that a user's path means: the path itself when it holds a manifest, else the newest checkpoint in
-/// it or in its `checkpoints` folder (a run directory). Throws UserError when there is none.
-std::string resolve_checkpoint(const std::string& path);
+/// Creates the directory and its parents; one that exists is fine. Throws RunError.
+void make_directories(const std::string& path);
 
 /// Removes ROOT/.tmp-*: what killed saves left behind. Failures are warnings.
 void remove_temporaries(const std::string& root);
 
-/// Makes a finished temporary directory the checkpoint of `step`: fsync, rename (an existing one of the same step is
-/// replaced without a moment when neither is there, where the file system can), `latest`. Returns its path.
-/// Throws RunError.
+/// Makes the finished temporary directory of `step` its checkpoint: fsync, one rename, fsync, `latest`. An existing
+/// checkpoint of the same step is replaced, where the file system can exchange two names without a moment in which
+/// neither is there. Returns the checkpoint's path. Throws RunError.
 std::string commit_directory(const std::string& root, int64_t step);
 
-/// Removes the oldest checkpoints up to `step` until `keep` complete ones remain. The one of `step` stays, always.
-/// Broken ones do not count, and go only when older than everything kept. Failures are warnings.
-void prune_checkpoints(const std::string& root, int64_t step, int keep);
+/// Removes the oldest checkpoints before `step` until `keep` complete ones remain, that of `step` included, which
+/// always stays. Later ones (of a run that went back) are left alone. Ones that `complete` refuses do not count, and go
+/// only when older than all that is kept. Failures are warnings.
+void prune_checkpoints(const std::string& root, int64_t step, int keep,
+                       const std::function<bool(const std::string& path)>& complete);
 
 }  // namespace trident

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "core/base/tensor.h"
@@ -20,8 +21,10 @@ enum class Checksums : uint8_t { verify, trust };
 /// One checkpoint. Not collective, not thread-safe: every rank opens its own. Memory beyond the manifest is constant.
 class CheckpointReader {
  public:
-  /// Parses and checks the manifest. Throws UserError.
+  /// Parses and checks the manifest of this directory (see resolve_checkpoint for what users give). Throws UserError.
   explicit CheckpointReader(const std::string& path, Checksums = Checksums::verify);
+  CheckpointReader(const CheckpointReader&) = delete;
+  CheckpointReader& operator=(const CheckpointReader&) = delete;
 
   const std::string& path() const { return path_; }
   const Manifest& manifest() const { return manifest_; }
@@ -30,22 +33,28 @@ class CheckpointReader {
   const ManifestTensor& find(std::string_view tensor) const;
 
   /// dst = the slice of the tensor, row-major, converted to dst's dtype (see convert_elements). dst: host,
-  /// slice.numel() elements. Throws UserError naming tensor, slice and file when the tensor is absent, the slice leaves
-  /// it, pieces are missing, or a file is missing, short or changed.
+  /// slice.numel() elements; undefined after a throw. Throws UserError naming tensor and slice when the tensor is
+  /// absent, the slice leaves it, pieces are missing, or a file is missing, of another size or changed.
   void read(const std::string& tensor, const Slice& slice, Tensor dst);
+  /// The whole tensor.
+  void read(const std::string& tensor, Tensor dst) { read(tensor, whole(find(tensor).shape), dst); }
 
  private:
   const PosixFile& file(int number);
-  void verify(const std::string& tensor, const ManifestPiece&, const void* key);
-  void copy_part(const std::string& tensor, const ManifestTensor&, const ManifestPiece&, const Slice& part,
-                 const Slice& slice, Tensor dst);
+  void verify(const ManifestPiece&, const std::string& what);
+  void copy_part(const ManifestPiece&, DType, const Slice& part, const Slice& slice, Tensor dst,
+                 const std::string& what);
 
   std::string path_;
   Manifest manifest_;
   Checksums checksums_;
-  std::vector<PosixFile> files_;
-  std::vector<const void*> verified_;  // pieces, sorted by address
+  std::vector<PosixFile> files_;  // by number; opened on first use
+  size_t open_files_ = 0;
+  std::unordered_set<const ManifestPiece*> verified_;
   std::vector<std::byte> window_;
 };
+
+/// xxh3-64 of `bytes` bytes of a file, read in portions through `window`. Throws UserError as PosixFile::read_at.
+uint64_t file_checksum(const PosixFile&, uint64_t offset, uint64_t bytes, std::vector<std::byte>& window);
 
 }  // namespace trident
