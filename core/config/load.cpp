@@ -1,6 +1,7 @@
 #include "core/config/load.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 
@@ -107,8 +108,11 @@ Config load_config_text(std::string_view text, const std::string& file, std::spa
 
 Config load_config(const std::string& path, std::span<const std::string> overrides, int ranks) {
   std::ifstream stream(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
-  if (!stream) throw UserError(path + ": can't read the config file; is the path right?");
+  std::error_code ignored;
+  if (!stream || std::filesystem::is_directory(path, ignored)) {
+    throw UserError(path + ": can't read the config file; is the path right?");
+  }
+  const std::string text{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
   return load_config_text(text, path, overrides, ranks);
 }
 

@@ -84,7 +84,7 @@ class TreeBuilder : public YAML::EventHandler {
   YamlNode take_root() { return std::move(root_); }
 
   void OnDocumentStart(const YAML::Mark& mark) override {
-    if (++documents_ > 1) fail(mark, "a second document ('---') in one config; keep one per file");
+    if (++documents_ > 1) fail(mark, "a second document in one config ('---', or text after the end of the first)");
   }
   void OnDocumentEnd() override {}
 
@@ -142,7 +142,7 @@ class TreeBuilder : public YAML::EventHandler {
 
   void open(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YamlNode::Kind kind) {
     refuse_extras(mark, tag, anchor);
-    if (expects_key()) fail(mark, "a key must be a plain word, not a list or a section");
+    if (expects_key()) fail(mark, "a key must be a plain word, not a list or a section; is a bracket left open?");
     if (open_.size() >= kMaxLevels) fail(mark, build_string("nested deeper than ", kMaxLevels, " levels"));
     open_.push_back(&add(mark, kind));
   }
