@@ -96,7 +96,11 @@ std::string commit_directory(const std::string& root, int64_t step) {
     remove_temporaries(root);
   }
   sync_directory(root);
-  write_text_atomically(root + "/latest", checkpoint_name(step) + "\n");
+  try {
+    write_text_atomically(root + "/latest", checkpoint_name(step) + "\n");
+  } catch (const RunError& error) {
+    log::warn(build_string("the checkpoint ", to, " is saved, but ", error.what()));
+  }
   return to;
 }
 

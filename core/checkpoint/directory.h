@@ -31,7 +31,7 @@ void remove_temporaries(const std::string& root);
 
 /// Makes the finished temporary directory of `step` its checkpoint: fsync, one rename, fsync, `latest`. An existing
 /// checkpoint of the same step is replaced, where the file system can exchange two names without a moment in which
-/// neither is there. Returns the checkpoint's path. Throws RunError.
+/// neither is there. Returns the checkpoint's path. Throws RunError; a `latest` that cannot be written is a warning.
 std::string commit_directory(const std::string& root, int64_t step);
 
 /// Removes the oldest checkpoints before `step` until `keep` complete ones remain, that of `step` included, which

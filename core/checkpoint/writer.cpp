@@ -1,12 +1,9 @@
 #include "core/checkpoint/writer.h"
 
 #include <exception>
-#include <filesystem>
-#include <iomanip>
-#include <sstream>
-#include <system_error>
 
 #include "core/base/error.h"
+#include "core/base/format.h"
 #include "core/base/log.h"
 #include "core/checkpoint/directory.h"
 #include "core/checkpoint/verify.h"
@@ -29,15 +26,6 @@ std::string error_of(Work work) {
   } catch (const std::exception& error) {
     return error.what();
   }
-}
-
-std::string human_bytes(double bytes) {
-  const char* units[] = {"B", "kB", "MB", "GB", "TB"};
-  size_t unit = 0;
-  for (; bytes >= 1000 && unit < 4; ++unit) bytes /= 1000;
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(unit == 0 ? 0 : 1) << bytes << ' ' << units[unit];
-  return out.str();
 }
 
 }  // namespace
@@ -64,9 +52,14 @@ std::optional<std::string> CheckpointWriter::begin_save(std::span<const LocalPie
     write(pieces);
     return commit();
   }
+  // From its start the thread owns error_. What fails before is told at the commit, where every rank tells.
   error_ = error_of([&] { stage(pieces); });
-  if (error_.empty()) error_ = error_of([&] { thread_ = std::thread([this] { write(staged_); }); });
-  if (!error_.empty()) written_ = true;  // told to the others at the commit, where every rank tells
+  const std::string no_thread =
+      error_.empty() ? error_of([&] { thread_ = std::thread([this] { write(staged_); }); }) : error_;
+  if (!no_thread.empty()) {
+    error_ = no_thread;
+    written_ = true;
+  }
   return std::nullopt;
 }
 
@@ -127,8 +120,8 @@ std::string CheckpointWriter::commit() {
   saving_ = false;
   if (world_.rank() == 0) {
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
-    log::info(build_string("saved ", path, ": ", human_bytes(static_cast<double>(total)), " in ", std::fixed,
-                           std::setprecision(1), seconds, " s"));
+    log::info(build_string("saved ", path, ": ", format_bytes(static_cast<int64_t>(total)), " in ",
+                           format_duration(seconds)));
     prune_checkpoints(options_.root, meta_.step, options_.keep,
                       [](const std::string& candidate) { return check_structure(candidate).empty(); });
   }
