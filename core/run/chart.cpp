@@ -139,7 +139,7 @@ std::string curves(const LossChart& chart, const Frame& frame) {
   }
   // The legend stands in the corner that a falling loss leaves empty.
   const double x = 480;
-  svg += line_at("training", x, 74, x + 26, 74) +
+  svg += line_at("training", x, 74.5, x + 26, 74.5) +
          text_at(x + 34, 78, "class=\"legend\"", "training" + last_of(chart.training));
   svg += line_at("smoothed", x, 94, x + 26, 94) +
          text_at(x + 34, 98, "class=\"legend\"", "training, moving average" + last_of(smoothed));

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <regex>
+#include <sstream>
 
 #include "core/base/error.h"
 #include "run/xml_reader.h"
@@ -34,12 +34,13 @@ Path path_of(const XmlDocument& svg, const std::string& style) {
   Path path;
   for (const XmlElement& e : svg.elements) {
     if (e.name != "path" || e.attribute("class") != style) continue;
-    const std::string d = e.attribute("d");
-    const std::regex point("([ML])(-?[0-9.]+) (-?[0-9.]+)");
-    for (std::sregex_iterator at(d.begin(), d.end(), point), end; at != end; ++at) {
-      if ((*at)[1] == "M") ++path.strokes;
-      path.points.push_back({std::stod((*at)[2]), std::stod((*at)[3])});
+    std::istringstream d(e.attribute("d"));
+    ChartPoint point;
+    for (char pen = 0; d >> pen >> point.x >> point.y;) {
+      if (pen == 'M') ++path.strokes;
+      path.points.push_back(point);
     }
+    REQUIRE(d.eof());
   }
   return path;
 }
