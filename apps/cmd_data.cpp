@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -84,6 +83,7 @@ void info(const InfoOptions& options) {
 
 void add_prepare(CLI::App& data) {
   auto options = std::make_shared<PrepareOptions>();
+  auto format = std::make_shared<std::string>("auto");
   auto separator = std::make_shared<std::string>();
   CLI::App* command = data.add_subcommand("prepare", "Turn text or JSON lines into a token dataset (PREFIX.bin, .idx)");
   command
@@ -94,10 +94,9 @@ void add_prepare(CLI::App& data) {
   command->add_option("--tokenizer", options->tokenizer, "byte (ids 0-255, 256 ends a document) or none (decimal ids)")
       ->capture_default_str();
   command->add_option("--vocab", options->vocab, "Vocabulary size, for --tokenizer none");
-  const std::map<std::string, InputFormat> formats = {
-      {"auto", InputFormat::automatic}, {"text", InputFormat::text}, {"jsonl", InputFormat::jsonl}};
-  command->add_option("--format", options->format, "auto (by file name), text or jsonl")
-      ->transform(CLI::CheckedTransformer(formats));
+  command->add_option("--format", *format, "auto (by file name), text or jsonl")
+      ->check(CLI::IsMember({"auto", "text", "jsonl"}))
+      ->capture_default_str();
   command->add_option("--field", options->field, "JSON lines: the field that holds the text")->capture_default_str();
   command->add_flag("--skip-bad-lines", options->skip_bad_lines, "JSON lines: leave bad lines out and count them");
   CLI::Option* separated =
@@ -105,9 +104,11 @@ void add_prepare(CLI::App& data) {
                           "Text: the line between two documents (\"\" = blank line); else a file is one");
   command->add_option(
       "--valid-fraction", options->valid_fraction,
-      "Write PREFIX_train and PREFIX_valid: every 1/F-th document, or the last F of a one-document file");
+      "Part for validation, written to PREFIX-valid: every 1/F-th document, or the last F of a one-document file");
   command->add_flag("--overwrite", options->overwrite, "Replace a dataset that exists");
-  command->callback([options, separator, separated] {
+  command->callback([options, format, separator, separated] {
+    if (*format == "text") options->format = InputFormat::text;
+    if (*format == "jsonl") options->format = InputFormat::jsonl;
     if (separated->count() > 0) options->document_separator = *separator;
     prepare(*options);
   });

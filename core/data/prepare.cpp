@@ -112,7 +112,7 @@ std::vector<std::string> output_prefixes(const PrepareOptions& options) {
     throw UserError(build_string("--valid-fraction ", options.valid_fraction, " is not in [0, 1)"));
   }
   std::vector<std::string> prefixes = {options.out};
-  if (options.valid_fraction > 0) prefixes = {options.out + "_train", options.out + "_valid"};
+  if (options.valid_fraction > 0) prefixes.push_back(options.out + "-valid");
   for (const std::string& prefix : prefixes) {
     if (options.overwrite || !(fs::exists(prefix + ".idx") || fs::exists(prefix + ".bin"))) continue;
     throw UserError(build_string("there is a dataset ", prefix, " already; choose another --out or pass --overwrite"));

@@ -42,12 +42,12 @@ struct PrepareReport {
   double seconds = 0;
 };
 
-/// Writes OUT.bin/.idx; with a valid_fraction F, OUT_train and OUT_valid instead. Then every 1/F-th document goes whole
-/// to valid, by its number, so the same input always splits alike; only a text file that is one document is cut, its
-/// last F (at a line end) becoming valid. Each document is followed by the tokenizer's end-of-document token. Memory is
-/// constant (one line, for JSON lines and separated documents). Throws UserError for wrong options, unreadable
-/// inputs, bad lines (FILE:LINE), an output that exists, and when a part would be empty; RunError when the disk is
-/// full. No file is left behind then.
+/// Writes OUT.bin/.idx; with a valid_fraction F, the validation part goes to OUT-valid.bin/.idx. Then every 1/F-th
+/// document goes whole to valid, by its number, so the same input always splits alike; only a text file that is one
+/// document is cut, its last F (at a line end) becoming valid. Each document is followed by the tokenizer's
+/// end-of-document token. Memory is constant (one line, for JSON lines and separated documents). Throws UserError for
+/// wrong options, unreadable inputs, bad lines (FILE:LINE), an output that exists, and when a part would be empty;
+/// RunError when the disk is full. No file is left behind then.
 PrepareReport prepare_data(const PrepareOptions& options, std::istream& standard_input);
 
 }  // namespace trident

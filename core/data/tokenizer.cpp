@@ -16,8 +16,9 @@ class ByteTokenizer final : public Tokenizer {
   int32_t end_of_document() const override { return kEndOfDocument; }
 
   void encode(std::string_view text, std::vector<int32_t>& ids) const override {
-    ids.reserve(ids.size() + text.size());
-    for (const char c : text) ids.push_back(static_cast<uint8_t>(c));
+    const size_t before = ids.size();
+    ids.resize(before + text.size());
+    for (size_t i = 0; i < text.size(); ++i) ids[before + i] = static_cast<uint8_t>(text[i]);
   }
 
   std::string decode(std::span<const int32_t> ids) const override {

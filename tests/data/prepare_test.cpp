@@ -123,13 +123,13 @@ TEST_CASE("the valid part of documents is every 1/F-th, whole and reproducible")
   const PrepareReport report =
       prepare({.inputs = {"-"}, .out = dir.file("d"), .format = InputFormat::jsonl, .valid_fraction = 0.25}, lines);
   REQUIRE(report.parts.size() == 2);
-  CHECK(report.parts[0].prefix == dir.file("d_train"));
+  CHECK(report.parts[0].prefix == dir.file("d"));
   CHECK(report.parts[0].documents == 75);
   CHECK(report.parts[1].documents == 25);
-  const Texts valid = texts_of(dir.file("d_valid"));
+  const Texts valid = texts_of(dir.file("d-valid"));
   CHECK(valid[0] == "document 3");
   CHECK(valid[24] == "document 99");
-  CHECK(texts_of(dir.file("d_train"))[3] == "document 4");
+  CHECK(texts_of(dir.file("d"))[3] == "document 4");
 }
 
 TEST_CASE("a one-document text file is cut at a line end near its last F") {
@@ -138,7 +138,7 @@ TEST_CASE("a one-document text file is cut at a line end near its last F") {
   for (int i = 0; i < 1000; ++i) text += build_string("line ", 10000 + i, "\n");
   write_file(dir.file("a.txt"), text);
   prepare({.inputs = {dir.file("a.txt")}, .out = dir.file("d"), .valid_fraction = 0.1});
-  const Texts train = texts_of(dir.file("d_train")), valid = texts_of(dir.file("d_valid"));
+  const Texts train = texts_of(dir.file("d")), valid = texts_of(dir.file("d-valid"));
   REQUIRE(train.size() == 1);
   REQUIRE(valid.size() == 1);
   CHECK((train[0] + valid[0] == text));
@@ -151,7 +151,7 @@ TEST_CASE("an impossible split is refused and leaves no file") {
   PrepareOptions options{.inputs = {"-"}, .out = dir.file("d"), .valid_fraction = 0.1};
   CHECK(has_all(error_of(options, "text"), {"--valid-fraction", "<stdin>", "--document-separator"}));
   options.document_separator = "";
-  CHECK(has_all(error_of(options, "a\n\nb\n"), {"d_valid", "2 documents", "0.1"}));
+  CHECK(has_all(error_of(options, "a\n\nb\n"), {"d-valid", "2 documents", "0.1"}));
   options.valid_fraction = 1;
   CHECK(has_all(error_of(options, "a"), {"--valid-fraction 1", "[0, 1)"}));
   CHECK(dir.entries() == 0);
