@@ -1,0 +1,18 @@
+# Sourced by the other scripts: `source scripts/env.sh [RANKS]`. Lets Open MPI start any number of ranks on any machine,
+# and shares the cores among RANKS ranks. Whatever the caller has set already stays.
+
+# As root (containers, CI) mpirun refuses to start without these two.
+if [ "$(id -u)" = 0 ]; then
+  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+fi
+# More ranks than cores, and ranks that wait give their core away: without it an 8-rank barrier on two cores takes tens
+# of milliseconds. Binding would put a rank and its communication threads on one core.
+export OMPI_MCA_rmaps_base_oversubscribe="${OMPI_MCA_rmaps_base_oversubscribe:-1}"
+export OMPI_MCA_mpi_yield_when_idle="${OMPI_MCA_mpi_yield_when_idle:-1}"
+export OMPI_MCA_hwloc_base_binding_policy="${OMPI_MCA_hwloc_base_binding_policy:-none}"
+
+if [ -n "${1:-}" ] && [ -z "${OMP_NUM_THREADS:-}" ]; then
+  OMP_NUM_THREADS=$(($(nproc) / $1))
+  [ "$OMP_NUM_THREADS" -ge 1 ] || OMP_NUM_THREADS=1
+  export OMP_NUM_THREADS
+fi

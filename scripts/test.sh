@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds with warnings as errors and runs every test.   scripts/test.sh [--quick]
+#   --quick   unit tests and up to two MPI ranks only, no sanitizers: under three minutes after a first build
+# Steps go on after a failure; the last line is "N passed, N failed" and the exit code is 1 when anything failed.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+quick=no
+case ${1:-} in
+  "") ;;
+  --quick) quick=yes ;;
+  *)
+    echo "test.sh: unknown argument $1 (known: --quick)" >&2
+    exit 1
+    ;;
+esac
+
+scripts/install_deps.sh --test --corpus || exit 1
+# shellcheck source=scripts/env.sh
+source scripts/env.sh
+
+passed=0
+failed=0
+failures=()
+
+# step NAME COMMAND...: one check; its output is shown when it fails.
+step() {
+  local name=$1 start=$SECONDS output
+  shift
+  if output=$("$@" 2>&1); then
+    passed=$((passed + 1))
+    printf '%-44s passed  %4d s\n' "$name" $((SECONDS - start))
+    return 0
+  fi
+  failed=$((failed + 1))
+  failures+=("$name")
+  printf '%-44s FAILED  %4d s\n%s\n' "$name" $((SECONDS - start)) "$(tail -n 60 <<<"$output")"
+  return 1
+}
+
+# tests NAME BUILD CTEST-ARGUMENT...: runs ctest and adds up the cases.
+tests() {
+  local name=$1 build=$2 start=$SECONDS log=$2/Testing/Temporary/LastTest.log counts
+  shift 2
+  rm -f "$log"
+  ctest --test-dir "$build" --output-on-failure --parallel "$(nproc)" "$@" >"$build/ctest.txt" 2>&1
+  local code=$?
+  counts=$(python3 scripts/count_tests.py "$log") || counts="0 1"
+  local ok=${counts% *} bad=${counts#* }
+  # ctest may fail without a failing case: a program that could not be started, or no test at all.
+  [ "$code" = 0 ] || [ "$bad" -gt 0 ] || bad=1
+  passed=$((passed + ok))
+  failed=$((failed + bad))
+  printf '%-44s %d passed, %d failed  %d s\n' "$name" "$ok" "$bad" $((SECONDS - start))
+  if [ "$bad" -gt 0 ]; then
+    failures+=("$name")
+    cat "$build/ctest.txt"
+  fi
+}
+
+step "layer check, self-test" python3 scripts/check_layers.py --self-test
+step "layers and third parties" python3 scripts/check_layers.py
+step "size check, self-test" python3 scripts/check_size.py --self-test
+step "sizes of files and functions" python3 scripts/check_size.py
+step "format" scripts/format.sh --check
+
+if step "build release, warnings are errors" scripts/build.sh release --werror; then
+  if [ $quick = yes ]; then
+    tests "tests, quick" build/release --exclude-regex '^(run|comm_timeout)|_([3-9]|[1-9][0-9]+)_ranks$'
+  else
+    tests "tests" build/release
+  fi
+fi
+
+# The readers of files that others made are fuzzed under the sanitizers, with the unit tests of their layers.
+if [ $quick = no ]; then
+  sanitized=(base config data kernels device checkpoint)
+  targets=()
+  for folder in "${sanitized[@]}"; do
+    [ -z "$(find "tests/$folder" -name '*.cpp' -print -quit)" ] || targets+=(--target "test_$folder")
+  done
+  if step "build asan" scripts/build.sh asan --werror "${targets[@]}"; then
+    export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+    export LSAN_OPTIONS=suppressions=$PWD/tests/support/lsan.supp
+    tests "fuzz and unit tests under ASan and UBSan" build/asan --tests-regex "^($(IFS='|'; echo "${sanitized[*]}"))\$"
+  fi
+fi
+
+[ ${#failures[@]} = 0 ] || printf 'failed: %s\n' "${failures[@]}"
+echo "total $((SECONDS / 60)) min $((SECONDS % 60)) s"
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]
