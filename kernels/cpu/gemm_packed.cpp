@@ -16,11 +16,18 @@ namespace {
 constexpr int64_t kBlockK = 256;
 constexpr int64_t kBlockM = 2048 / kTileRows * kTileRows;
 constexpr int64_t kBlockN = 1024;
-constexpr int64_t kCacheRows = 16 * kTileRows;  // rows of packed a that stay in L2 while b's panels pass by
+constexpr int64_t kCacheRows = 32 * kTileRows;  // rows of packed a that stay in L2 while b's panels pass by
 constexpr int64_t kParallelFlops = int64_t{1} << 19;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+constexpr size_t kCacheLine = 64;
+
+/// The first cache line at or after p: a panel that straddles lines costs a fifth of the speed.
+float* align(void* p) {
+  return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(p) + kCacheLine - 1) / kCacheLine * kCacheLine);
+}
 
 struct Shape {
   int64_t m, n, k;
@@ -34,10 +41,10 @@ struct Shape {
     block_n = std::min(kBlockN, round_up(n, kTileCols));
     block_k = std::min(kBlockK, k);
   }
-  size_t packed_a() const { return static_cast<size_t>(block_m * block_k); }
+  size_t packed_a() const { return static_cast<size_t>(round_up(block_m * block_k, kCacheLine / sizeof(float))); }
   size_t packed_b() const { return static_cast<size_t>(block_n * block_k); }
-  /// Sums between two blocks of k live in c when c is f32, else in scratch.
-  size_t partial(DType c) const { return c == DType::f32 || k <= block_k ? 0 : static_cast<size_t>(block_m * block_n); }
+  /// Sums between two blocks of k wait in scratch, a tile at a time: c's rows often lie a page apart.
+  size_t partial() const { return k <= block_k ? 0 : static_cast<size_t>(block_m * block_n); }
 };
 
 /// Packs `count` lines (rows of op(a), or columns of op(b)) and k_count steps of k into one micro-panel
@@ -60,9 +67,20 @@ void pack_panel(float* out, const T* src, int64_t line_stride, int64_t k_stride,
       }
     }
   } else {
-    for (int64_t p = 0; p < k_count; ++p) {
+    // By way of a buffer: lines are often a power of two apart and would evict each other if read one element at a
+    // time.
+    constexpr int64_t kRun = 64;
+    float line[Width][kRun + kLanes];
+    for (int64_t begin = 0; begin < k_count; begin += kRun) {
+      const int64_t run = std::min(kRun, k_count - begin);
+      for (int64_t i = 0; i < Width; ++i) {
+        const T* in = src + i * line_stride + begin;
+        vector_steps(0, run, [&](int64_t p, auto lanes) { store(line[i] + p, load(in + p, lanes)); });
+      }
+      for (int64_t p = 0; p < run; ++p) {
 #pragma GCC unroll 16
-      for (int i = 0; i < Width; ++i) out[p * Width + i] = static_cast<float>(src[i * line_stride + p]);
+        for (int i = 0; i < Width; ++i) out[(begin + p) * Width + i] = line[i][p];
+      }
     }
   }
 }
@@ -79,67 +97,33 @@ struct Operand {
   }
 };
 
-/// Where finished micro-tiles go: sums of earlier k blocks come in, bias and the old c are added once, at the end.
-template <class C>
+/// Where finished micro-tiles go; bias and the old c are added here, once.
+template <class T, class C>
 struct Sink {
   C* c;
   int64_t c_stride;
-  const float* partial_in;  // nullptr: in c itself (C = float)
-  float* partial_out;
-  int64_t partial_stride;
   bool accumulate;
-  const void* bias;
-  DType bias_dtype;
+  const T* bias;
 
-  float bias_at(int64_t col) const {
-    switch (bias_dtype) {
-      case DType::f32: return static_cast<const float*>(bias)[col];
-      case DType::bf16: return static_cast<float>(static_cast<const bf16*>(bias)[col]);
-      default: return static_cast<float>(static_cast<const f16*>(bias)[col]);
-    }
-  }
-
-  /// tile is [kTileRows][kTileCols]; (row, col) in c, (block_row, block_col) in the partial sums.
-  void write(const float* tile, int64_t row, int64_t col, int64_t block_row, int64_t block_col, int64_t rows,
-             int64_t cols, bool first, bool last) const {
-    float bias_values[kTileCols] = {};
-    const bool add_bias = last && bias != nullptr;
-    if (add_bias) {
-      for (int64_t j = 0; j < cols; ++j) bias_values[j] = bias_at(col + j);
-    }
+  /// Asks for the lines that `write` will touch, while the micro-kernel runs.
+  void prefetch(int64_t row, int64_t col, int64_t rows) const {
     for (int64_t i = 0; i < rows; ++i) {
-      const float* in = tile + i * kTileCols;
-      C* out = c + (row + i) * c_stride + col;
-      float* part = partial_out == nullptr ? nullptr : partial_out + (block_row + i) * partial_stride + block_col;
-      write_row(out, part, in, bias_values, cols, first, last);
+      const C* out = c + (row + i) * c_stride + col;
+      __builtin_prefetch(out, 1);
+      __builtin_prefetch(out + kTileCols - 1, 1);
     }
   }
 
-  void write_row(C* out, float* part, const float* in, const float* bias_values, int64_t cols, bool first,
-                 bool last) const {
-    float row[kTileCols];
-    for (int64_t j = 0; j < cols; ++j) row[j] = in[j] + bias_values[j];
-    if constexpr (std::is_same_v<C, float>) {
-      if (accumulate || !first) {
-        for (int64_t j = 0; j < cols; ++j) row[j] = out[j] + row[j];
-      }
-      for (int64_t j = 0; j < cols; ++j) out[j] = row[j];
-    } else {
-      if (!first) {
-        for (int64_t j = 0; j < cols; ++j) row[j] = part[j] + row[j];
-      }
-      if (!last) {
-        for (int64_t j = 0; j < cols; ++j) part[j] = row[j];
-        return;
-      }
-      if (accumulate) {
-        for (int64_t j = 0; j < cols; ++j) row[j] = static_cast<float>(out[j]) + row[j];
-      }
-      if (cols == kTileCols) {
-        for (int64_t j = 0; j < kTileCols; j += kLanes) store(out + j, load(row + j));
-      } else {
-        for (int64_t j = 0; j < cols; ++j) out[j] = C(row[j]);
-      }
+  /// c[row + i][col + j] from tile [kTileRows][kTileCols].
+  void write(const float* tile, int64_t row, int64_t col, int64_t rows, int64_t cols) const {
+    for (int64_t i = 0; i < rows; ++i) {
+      C* out = c + (row + i) * c_stride + col;
+      vector_steps(0, cols, [&](int64_t j, auto lanes) {
+        VecF sum = load(tile + i * kTileCols + j);
+        if (bias != nullptr) sum += load(bias + col + j, lanes);
+        if (accumulate) sum += load(out + j, lanes);
+        store(out + j, sum, lanes);
+      });
     }
   }
 };
@@ -162,8 +146,9 @@ struct Product {
   Shape shape;
   Operand<T> a;
   Operand<T> b;
-  Sink<C> sink;
+  Sink<T, C> sink;
   float *packed_a, *packed_b;
+  float* partial;  // [row panel][column panel][tile], nullptr when one block holds all of k
 
   /// Runs in every thread of a team; `barrier` separates packing from use.
   template <class Barrier>
@@ -202,15 +187,18 @@ struct Product {
   void multiply(int64_t row, int64_t rows, int64_t col, int64_t cols, int64_t k, int64_t k_count, Share share) const {
     constexpr int64_t kPanels = kCacheRows / kTileRows;
     const bool first = k == 0, last = k + k_count == shape.k;
-    float tile[kTileRows * kTileCols];
+    const int64_t col_panels = ceil_div(cols, kTileCols);
+    float local[kTileRows * kTileCols];
     for (int64_t i0 = share.row_begin; i0 < share.row_end; i0 += kPanels) {
       for (int64_t j = share.col_begin; j < share.col_end; ++j) {
         const int64_t tile_col = j * kTileCols, tile_cols = std::min<int64_t>(kTileCols, cols - tile_col);
         for (int64_t i = i0; i < std::min(i0 + kPanels, share.row_end); ++i) {
           const int64_t tile_row = i * kTileRows, tile_rows = std::min<int64_t>(kTileRows, rows - tile_row);
+          float* tile = partial == nullptr ? local : partial + (i * col_panels + j) * kTileRows * kTileCols;
+          if (last) sink.prefetch(row + tile_row, col + tile_col, tile_rows);
           micro_kernel<kTileRows>(k_count, packed_a + tile_row * k_count, 1, kTileRows, packed_b + tile_col * k_count,
-                                  kTileCols, tile, kTileCols, false);
-          sink.write(tile, row + tile_row, col + tile_col, tile_row, tile_col, tile_rows, tile_cols, first, last);
+                                  kTileCols, tile, kTileCols, !first);
+          if (last) sink.write(tile, row + tile_row, col + tile_col, tile_rows, tile_cols);
         }
       }
     }
@@ -220,16 +208,16 @@ struct Product {
 template <class T, class C>
 void multiply(const GemmArgs& args) {
   const Shape shape(args);
-  float* scratch = static_cast<float*>(args.scratch.data);
-  float* partial = shape.partial(args.c_MN.dtype) > 0 ? scratch + shape.packed_a() + shape.packed_b() : nullptr;
-  const bool has_bias = args.bias_N.defined();
-  const Product<T, C> product{shape,
-                              {args.a.as<T>(), args.transpose_a ? 1 : shape.k, args.transpose_a ? shape.m : 1},
-                              {args.b.as<T>(), args.transpose_b ? shape.k : 1, args.transpose_b ? 1 : shape.n},
-                              {args.c_MN.as<C>(), shape.n, partial, partial, shape.block_n, args.accumulate,
-                               has_bias ? args.bias_N.data : nullptr, has_bias ? args.bias_N.dtype : DType::f32},
-                              scratch,
-                              scratch + shape.packed_a()};
+  float* scratch = align(args.scratch.data);
+  float* packed_b = scratch + shape.packed_a();
+  const Product<T, C> product{
+      shape,
+      {args.a.as<T>(), args.transpose_a ? 1 : shape.k, args.transpose_a ? shape.m : 1},
+      {args.b.as<T>(), args.transpose_b ? shape.k : 1, args.transpose_b ? 1 : shape.n},
+      {args.c_MN.as<C>(), shape.n, args.accumulate, args.bias_N.defined() ? args.bias_N.as<T>() : nullptr},
+      scratch,
+      packed_b,
+      shape.partial() > 0 ? packed_b + shape.packed_b() : nullptr};
   const bool alone =
       2 * shape.m * shape.n * shape.k < kParallelFlops || omp_in_parallel() || omp_get_max_threads() == 1;
   if (alone) {
@@ -257,7 +245,7 @@ void gemm_packed(const GemmArgs& args) {
 
 size_t gemm_packed_scratch_bytes(const GemmArgs& args) {
   const Shape shape(args);
-  return sizeof(float) * (shape.packed_a() + shape.packed_b() + shape.partial(args.c_MN.dtype));
+  return kCacheLine + sizeof(float) * (shape.packed_a() + shape.packed_b() + shape.partial());
 }
 
 }  // namespace trident::cpu
