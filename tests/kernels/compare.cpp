@@ -259,4 +259,10 @@ std::vector<std::string> compare(const Ops& table, const Case& c, Room& room) {
   return wrong;
 }
 
+std::string join_lines(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : lines) text += line + "\n";
+  return text;
+}
+
 }  // namespace trident::cases

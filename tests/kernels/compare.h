@@ -32,4 +32,7 @@ std::unique_ptr<Room> make_host_room();
 /// red zone that was written. Empty: all is well.
 std::vector<std::string> compare(const Ops& table, const Case& c, Room& room);
 
+/// The lines as one text, for a test's message.
+std::string join_lines(const std::vector<std::string>& lines);
+
 }  // namespace trident::cases
