@@ -6,6 +6,17 @@
 
 namespace trident {
 
+/// Commands that run on ranks return their exit code through `exit_code`.
+void add_train_command(CLI::App& app, int& exit_code);
+void add_verify_command(CLI::App& app, int& exit_code);
+void add_eval_command(CLI::App& app, int& exit_code);
+void add_generate_command(CLI::App& app, int& exit_code);
+
+void add_plan_command(CLI::App& app);
+void add_explain_command(CLI::App& app);
+/// bench [ops]
+void add_bench_command(CLI::App& app);
+
 /// ckpt ls|verify|diff|import|export
 void add_ckpt_command(CLI::App& app);
 /// Its import and export, which speak HuggingFace. `ckpt` is the ckpt subcommand.

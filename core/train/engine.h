@@ -5,6 +5,7 @@
 #include "core/train/executor.h"
 #include "core/train/optimizer.h"
 #include "core/train/stage.h"
+#include "core/train/state.h"
 #include "core/train/zero_store.h"
 
 namespace trident {

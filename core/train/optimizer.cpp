@@ -36,13 +36,6 @@ double StepSums::grad_norm() const {
   return std::sqrt(sum) / static_cast<double>(valid_tokens);
 }
 
-int64_t StepSums::first_bad_block() const {
-  for (size_t i = 0; i < block_squares.size(); ++i) {
-    if (!std::isfinite(block_squares[i])) return static_cast<int64_t>(i);
-  }
-  return -1;
-}
-
 Optimizer::Optimizer(const AdamWOptions& options, ZeroStore& store, Device& device)
     : options_(options), store_(store), device_(device) {
   const size_t n = store.segments().size();
@@ -108,12 +101,12 @@ void Optimizer::update(int64_t step, float lr, float grad_scale, Stream stream) 
   store_.publish_weights(stream, false);
 }
 
-std::string Optimizer::first_bad_parameter(Stream) const {
+const Segment* Optimizer::first_bad_segment() const {
   const auto& segments = store_.segments();
   for (size_t i = 0; i < segments.size(); ++i) {
-    if (segments[i].counts && !std::isfinite(squares_host_[i])) return segments[i].param->spec.name;
+    if (segments[i].counts && !std::isfinite(squares_host_[i])) return &segments[i];
   }
-  return "";
+  return nullptr;
 }
 
 }  // namespace trident

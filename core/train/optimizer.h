@@ -25,8 +25,6 @@ struct StepSums {
   double loss() const { return loss_sum / static_cast<double>(valid_tokens); }
   /// Global norm of the gradient of the mean loss.
   double grad_norm() const;
-  /// Index of the first block whose gradient is not finite, or -1.
-  int64_t first_bad_block() const;
 };
 
 class Optimizer {
@@ -45,8 +43,8 @@ class Optimizer {
   /// One AdamW update number `step` (from 1) with gradients scaled by `grad_scale`, then publishes the weights.
   void update(int64_t step, float lr, float grad_scale, Stream);
 
-  /// Names the first parameter of this rank with a non-finite gradient, "" when there is none. For messages.
-  std::string first_bad_parameter(Stream) const;
+  /// The first segment counted by this rank whose gradient was not finite at the last reduce(), or nullptr.
+  const Segment* first_bad_segment() const;
 
  private:
   AdamWOptions options_;

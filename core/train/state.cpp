@@ -63,6 +63,16 @@ StatePieces::StatePieces(const ZeroStore& store, Device& device) : device_(devic
   buffer_.resize(static_cast<size_t>(largest));
 }
 
+size_t state_bytes(const ZeroStore& store) {
+  int64_t elements = 0;
+  for (const Segment& s : store.segments()) {
+    if (!s.counts) continue;
+    const LocalSlice where = local_slice(s.param->spec, store.tensor_size(), store.tensor_rank());
+    elements += std::max<int64_t>(0, std::min(s.end, shape_numel(where.size)) - s.begin);
+  }
+  return static_cast<size_t>(elements) * 3 * sizeof(float);
+}
+
 bool load_state(ZeroStore& store, Device& device, CheckpointReader& reader) {
   const Stream stream = device.stream(Role::compute);
   std::vector<float> buffer(static_cast<size_t>(kBoxElements));

@@ -27,6 +27,9 @@ class StatePieces {
   std::vector<LocalPiece> pieces_;
 };
 
+/// Bytes of this rank's pieces: what an asynchronous checkpoint copies to the host.
+size_t state_bytes(const ZeroStore&);
+
 /// Reads this rank's weights, and the moments when the checkpoint has them (returns whether), then publishes the
 /// weights. Throws UserError when a tensor is missing or has another shape.
 bool load_state(ZeroStore&, Device&, CheckpointReader&);

@@ -1,0 +1,41 @@
+#include <cmath>
+#include <cstdio>
+#include <memory>
+
+#include "apps/arguments.h"
+#include "apps/commands.h"
+#include "core/run/locate.h"
+
+namespace trident {
+
+void add_eval_command(CLI::App& app, int& exit_code) {
+  struct Options {
+    ConfigArguments config;
+    std::string checkpoint;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* command =
+      app.add_subcommand("eval", "Validation loss and perplexity of a checkpoint on data.valid, on any grid");
+  add_config_arguments(*command, options->config);
+  command->add_option("--checkpoint", options->checkpoint,
+                      "A checkpoint or a directory of them (default: the run's newest)");
+  command->callback([options, &exit_code] {
+    exit_code = with_world(options->config, [&](const Config& config, World& world) {
+      Run run(config, world);
+      const std::string given = options->checkpoint.empty() && is_checkpoint(options->config.path)
+                                    ? options->config.path
+                                    : options->checkpoint;
+      const std::string checkpoint = locate_checkpoint(run, given);
+      run.load(checkpoint);
+      const double loss = run.evaluate();
+      if (world.rank() == 0) {
+        std::printf(
+            "%s: valid loss %.6f, perplexity %.4f, %lld tokens\n", checkpoint.c_str(), loss, std::exp(loss),
+            static_cast<long long>(config.data.eval_batches * config.train.global_batch * config.model.context));
+      }
+      return 0;
+    });
+  });
+}
+
+}  // namespace trident

@@ -1,0 +1,33 @@
+// trident: the binary. Parses the command line, runs one subcommand, and is the one place that turns exceptions into
+// messages and exit codes: 0 done; 1 the user's mistake; 2 a fault at run time; 75 stopped on request, start again.
+#include <CLI/CLI.hpp>
+
+#include "apps/commands.h"
+#include "apps/launch.h"
+
+int main(int argc, char** argv) {
+  CLI::App app{
+      "Trident trains large transformers on a pipeline x tensor x data grid of ranks.\n"
+      "Exit codes: 0 done, 1 a mistake in config, data or arguments, 2 a fault at run time, 75 stopped on request "
+      "after a checkpoint (start again to go on)."};
+  app.require_subcommand(1);
+  app.set_version_flag("--version", TRIDENT_VERSION);
+  int exit_code = 0;
+  trident::add_train_command(app, exit_code);
+  trident::add_plan_command(app);
+  trident::add_verify_command(app, exit_code);
+  trident::add_eval_command(app, exit_code);
+  trident::add_generate_command(app, exit_code);
+  trident::add_data_command(app);
+  trident::add_ckpt_command(app);
+  trident::add_explain_command(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    // CLI11 prints help and version with code 0; a wrong argument is the user's mistake.
+    return app.exit(e) == 0 ? 0 : 1;
+  } catch (const std::exception&) {
+    return trident::report_exception("trident");
+  }
+  return exit_code;
+}

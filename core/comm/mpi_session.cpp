@@ -1,0 +1,27 @@
+#include "core/comm/mpi_session.h"
+
+#include <mpi.h>
+
+namespace trident {
+
+MpiSession::MpiSession() {
+  int provided = 0;
+  // make_mpi_world checks the level that was provided.
+  MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided);
+}
+
+MpiSession::~MpiSession() { MPI_Finalize(); }
+
+int MpiSession::ranks() const {
+  int size = 1;
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  return size;
+}
+
+int MpiSession::rank() const {
+  int rank = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  return rank;
+}
+
+}  // namespace trident

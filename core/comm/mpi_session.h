@@ -1,0 +1,17 @@
+// MPI's life in this process: initialised when made, finalised when destroyed.
+#pragma once
+
+namespace trident {
+
+class MpiSession {
+ public:
+  MpiSession();
+  ~MpiSession();
+  MpiSession(const MpiSession&) = delete;
+  MpiSession& operator=(const MpiSession&) = delete;
+
+  int ranks() const;
+  int rank() const;
+};
+
+}  // namespace trident

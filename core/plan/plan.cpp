@@ -1,0 +1,144 @@
+#include "core/plan/plan.h"
+
+#include <algorithm>
+#include <iomanip>
+#include <map>
+#include <sstream>
+
+#include "core/base/error.h"
+#include "core/comm/dry_communicator.h"
+#include "core/device/dry_device.h"
+#include "core/plan/settings.h"
+
+namespace trident {
+namespace {
+
+int64_t model_parameters(const ModelShape& shape) {
+  int64_t total = 0;
+  // All layers are alike: one of each kind of block is enough.
+  for (const auto& [block, count] : {std::pair<int64_t, int64_t>{0, 1}, {1, shape.layers}, {shape.layers + 1, 1}}) {
+    for (const ParamSpec& spec : make_block(shape, block)->params()) {
+      if (!spec.tied_copy) total += count * shape_numel(spec.shape);
+    }
+  }
+  return total;
+}
+
+std::vector<std::string> parts_of(const ModelShape& shape, const std::vector<int64_t>& blocks) {
+  std::vector<std::string> parts;
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    if (blocks[i] == 0) {
+      parts.push_back("embedding");
+    } else if (blocks[i] == shape.layers + 1) {
+      parts.push_back("head");
+    } else {
+      size_t last = i;
+      while (last + 1 < blocks.size() && blocks[last + 1] == blocks[last] + 1 && blocks[last + 1] <= shape.layers)
+        ++last;
+      parts.push_back(last == i ? build_string("layer ", blocks[i] - 1)
+                                : build_string("layers ", blocks[i] - 1, "-", blocks[last] - 1));
+      i = last;
+    }
+  }
+  return parts;
+}
+
+std::string mebibytes(size_t bytes) {
+  std::ostringstream out;
+  out << std::fixed << std::setprecision(1) << static_cast<double>(bytes) / (1 << 20) << " MiB";
+  return out.str();
+}
+
+// "0-3, 8" for the ranks {0, 1, 2, 3, 8}.
+std::string rank_ranges(const std::vector<int>& ranks) {
+  std::string text;
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    size_t last = i;
+    while (last + 1 < ranks.size() && ranks[last + 1] == ranks[last] + 1) ++last;
+    text += build_string(text.empty() ? "" : ", ", ranks[i]);
+    if (last > i) text += build_string("-", ranks[last]);
+    i = last;
+  }
+  return text;
+}
+
+}  // namespace
+
+bool RankPlan::same_bytes(const RankPlan& other) const {
+  return parts == other.parts && staging_bytes == other.staging_bytes &&
+         std::equal(rows.begin(), rows.end(), other.rows.begin(), other.rows.end(),
+                    [](const PlanRow& a, const PlanRow& b) { return a.what == b.what && a.bytes == b.bytes; });
+}
+
+std::vector<PlanRow> allocation_rows(const std::vector<Allocation>& allocations) {
+  std::vector<PlanRow> rows;
+  for (const Allocation& a : allocations) {
+    const std::string what = a.name.substr(0, a.name.find(':'));
+    auto row = std::find_if(rows.begin(), rows.end(), [&](const PlanRow& r) { return r.what == what; });
+    if (row == rows.end()) row = rows.insert(rows.end(), {.what = what});
+    ++row->count;
+    row->bytes += a.bytes;
+  }
+  return rows;
+}
+
+RankPlan plan_rank(const Config& config, int rank, const Ops& ops) {
+  const EngineOptions options = engine_options_of(config);
+  const std::unique_ptr<Device> device = make_dry_device(ops);
+  Grid grid = make_dry_grid(topology_of(config.parallel), rank);
+  Ledger ledger;
+  const Engine engine(options, *device, grid, ledger);
+
+  RankPlan plan{.rank = rank, .at = grid.at, .rows = allocation_rows(device->allocations())};
+  plan.parts = parts_of(options.shape, engine.store.blocks());
+  for (const int64_t block : engine.store.blocks()) plan.parameters += engine.store.layout(block).numel;
+  for (const PlanRow& row : plan.rows) plan.device_bytes += row.bytes;
+  if (config.checkpoint.async) plan.staging_bytes = state_bytes(engine.store);
+  return plan;
+}
+
+Plan make_plan(const Config& config, const Ops& ops) {
+  Plan plan{.topology = topology_of(config.parallel),
+            .parameters = model_parameters(model_shape_of(config.model, config.parallel))};
+  for (int rank = 0; rank < plan.topology.ranks(); ++rank) {
+    plan.ranks.push_back(plan_rank(config, rank, ops));
+  }
+  return plan;
+}
+
+std::string describe(const Plan& plan, const Config& config) {
+  std::ostringstream out;
+  out << config.name << ": " << plan.parameters << " parameters on " << plan.topology.ranks()
+      << (plan.topology.ranks() == 1 ? " rank" : " ranks (" + plan.topology.describe() + ")") << ", "
+      << enum_name(config.train.precision) << ", ZeRO " << config.zero.stage << ", " << config.micro_batches()
+      << " micro-batches of " << config.train.micro_batch << " x " << config.model.context << " tokens per data rank\n";
+  std::vector<bool> shown(plan.ranks.size(), false);
+  for (size_t i = 0; i < plan.ranks.size(); ++i) {
+    if (shown[i]) continue;
+    const RankPlan& first = plan.ranks[i];
+    std::vector<int> alike;
+    for (size_t j = i; j < plan.ranks.size(); ++j) {
+      if (!shown[j] && first.same_bytes(plan.ranks[j])) {
+        shown[j] = true;
+        alike.push_back(plan.ranks[j].rank);
+      }
+    }
+    out << "\nrank" << (alike.size() > 1 ? "s " : " ") << rank_ranges(alike) << " (stage " << first.at.pipeline << "):";
+    for (const std::string& part : first.parts) out << ' ' << part << (&part == &first.parts.back() ? "" : ",");
+    out << "; " << first.parameters << " parameters each\n";
+    for (const PlanRow& row : first.rows) {
+      if (row.bytes == 0) continue;
+      out << "  " << std::left << std::setw(26) << row.what << std::right << std::setw(5) << row.count
+          << (row.count == 1 ? " buffer  " : " buffers ") << std::setw(16) << mebibytes(row.bytes) << '\n';
+    }
+    out << "  " << std::left << std::setw(40) << "device, in all" << std::right << std::setw(16)
+        << mebibytes(first.device_bytes) << '\n';
+    if (first.staging_bytes > 0) {
+      out << "  " << std::left << std::setw(40) << "host, while a checkpoint is written" << std::right << std::setw(16)
+          << mebibytes(first.staging_bytes) << '\n';
+    }
+  }
+  return out.str();
+}
+
+}  // namespace trident

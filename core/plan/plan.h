@@ -1,0 +1,51 @@
+// The plan: what every rank of a config allocates, found by running the real construction on a dry device. Needs no
+// device, no MPI and no memory, so it answers for any cluster on a laptop.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/comm/topology.h"
+#include "core/config/config.h"
+#include "core/device/device.h"
+
+namespace trident {
+
+/// A row of the memory table: everything allocated under names with this text before the colon.
+struct PlanRow {
+  std::string what;  ///< "parameters", "activations", ...
+  int64_t count = 0;
+  size_t bytes = 0;
+};
+
+struct RankPlan {
+  int rank = 0;
+  Coordinates at;
+  int64_t parameters = 0;          ///< elements held by this rank, padding included
+  std::vector<std::string> parts;  ///< "embedding", "layers 0-5", "head"
+  std::vector<PlanRow> rows;
+  size_t device_bytes = 0;
+  size_t staging_bytes = 0;  ///< host memory of an asynchronous checkpoint; 0 when checkpoints are synchronous
+
+  bool same_bytes(const RankPlan&) const;
+};
+
+struct Plan {
+  Topology topology;
+  int64_t parameters = 0;  ///< of the model, logical
+  std::vector<RankPlan> ranks;
+};
+
+/// Plans every rank of a resolved config. `ops` answers how much scratch the operations take.
+Plan make_plan(const Config&, const Ops& ops);
+/// One rank of it: what a rank compares its own allocations with.
+RankPlan plan_rank(const Config&, int rank, const Ops& ops);
+
+/// Sums allocations by the text before the colon of their names, in order of first appearance.
+std::vector<PlanRow> allocation_rows(const std::vector<Allocation>&);
+
+/// The plan as text: the grid, then a table for each group of ranks with equal bytes.
+std::string describe(const Plan&, const Config&);
+
+}  // namespace trident

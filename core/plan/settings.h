@@ -1,0 +1,17 @@
+// From the config to the small option structs that the layers below take. Pure.
+#pragma once
+
+#include "core/comm/topology.h"
+#include "core/config/config.h"
+#include "core/train/engine.h"
+
+namespace trident {
+
+DType dtype_of(Precision);
+Topology topology_of(const ParallelConfig&);
+ModelShape model_shape_of(const ModelConfig&, const ParallelConfig&);
+
+/// Needs a resolved config (parallel.data known).
+EngineOptions engine_options_of(const Config&);
+
+}  // namespace trident

@@ -1,0 +1,237 @@
+#include "core/run/run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "core/base/error.h"
+#include "core/base/log.h"
+#include "core/config/dump.h"
+#include "core/data/blend.h"
+#include "core/plan/settings.h"
+
+namespace trident {
+namespace {
+
+std::unique_ptr<DataSource> open_data(const std::vector<DataSourceConfig>& sources, const Config& c) {
+  if (sources.empty()) return nullptr;
+  std::vector<DatasetEntry> entries;
+  for (const DataSourceConfig& s : sources) entries.push_back({.path = s.path, .weight = s.weight});
+  return make_data_source(entries, {.context = c.model.context,
+                                    .global_batch = c.train.global_batch,
+                                    .micro_batch = c.train.micro_batch,
+                                    .dp = c.parallel.data,
+                                    .vocab = c.model.vocab,
+                                    .seed = static_cast<uint64_t>(c.train.seed)});
+}
+
+LrPolicy lr_policy_of(const OptimizerConfig& o) {
+  constexpr LrShape kShapes[] = {LrShape::constant, LrShape::linear, LrShape::cosine, LrShape::wsd};
+  return {.shape = kShapes[static_cast<size_t>(o.schedule)],
+          .lr = o.lr,
+          .min_lr = o.min_lr,
+          .warmup_steps = o.warmup_steps,
+          .decay_steps = o.decay_steps,
+          .stable_fraction = o.stable_fraction};
+}
+
+CheckpointOptions checkpoint_options_of(const Config& c) {
+  constexpr int kAll = std::numeric_limits<int>::max();
+  return {.root = c.out + "/checkpoints",
+          .keep = c.checkpoint.keep == 0 ? kAll : static_cast<int>(std::min<int64_t>(c.checkpoint.keep, kAll)),
+          .async = c.checkpoint.async};
+}
+
+std::string layer_of(int64_t block, int64_t layers) {
+  if (block == 0) return "embedding";
+  return block == layers + 1 ? "head" : build_string("layer ", block - 1);
+}
+
+int64_t counter(const CheckpointMeta& meta, const char* name, int64_t otherwise) {
+  const auto found = meta.counters.find(name);
+  return found == meta.counters.end() ? otherwise : found->second;
+}
+
+// How far the probe's loss may move between save and load. Loss is a mean of f32 log-probabilities: in f32 another grid
+// only reorders sums; with bf16 anywhere, weights and activations carry a relative error of 2^-8 each.
+double probe_bound(Precision saved, Precision loaded) {
+  return saved == Precision::fp32 && loaded == Precision::fp32 ? 1e-5 : 0x1p-6;
+}
+
+}  // namespace
+
+std::unique_ptr<Device> make_device(DeviceKind kind) {
+  if (kind != DeviceKind::cpu)
+    throw UserError(build_string("device: ", enum_name(kind), " is not in this build; use device: cpu"));
+  return make_cpu_device();
+}
+
+Run::Run(const Config& config, World& world)
+    : config_(config),
+      world_(world),
+      device_(make_device(config.device)),
+      grid_(make_grid(world, topology_of(config.parallel))),
+      train_data_(open_data(config.data.train, config)),
+      valid_data_(open_data(config.data.valid, config)),
+      engine_(std::make_unique<Engine>(engine_options_of(config), *device_, grid_, world.ledger())),
+      lr_policy_(lr_policy_of(config.optimizer)),
+      guard_(config.train.max_bad_steps),
+      state_(std::make_unique<StatePieces>(engine_->store, *device_)),
+      writer_(std::make_unique<CheckpointWriter>(checkpoint_options_of(config), *grid_.world)) {}
+
+Run::~Run() = default;
+
+void Run::initialize() {
+  engine_->optimizer.initialize(static_cast<uint64_t>(config_.train.seed), device_->stream(Role::compute));
+}
+
+StartReport Run::load(const std::string& checkpoint, Checksums checksums) {
+  CheckpointReader reader(checkpoint, checksums);
+  const CheckpointMeta& meta = reader.manifest().meta;
+  StartReport report{.checkpoint = checkpoint};
+  report.weights_only = !load_state(engine_->store, *device_, reader);
+  if (!report.weights_only) {
+    step_ = meta.step;
+    updates_ = counter(meta, "updates", meta.step);
+    skipped_ = counter(meta, "skipped_steps", 0);
+    tokens_ = counter(meta, "tokens", 0);
+  }
+  if (train_data_ && counter(meta, "dataset_tokens", train_data_->tokens()) != train_data_->tokens()) {
+    log::warn(build_string("data.train holds ", train_data_->tokens(), " tokens, it held ",
+                           counter(meta, "dataset_tokens", 0), " when ", checkpoint,
+                           " was written: samples seen before may come again"));
+  }
+  check_probe(reader.manifest(), report);
+  return report;
+}
+
+void Run::check_probe(const Manifest& manifest, StartReport& report) {
+  const auto& probe = manifest.meta.probe;
+  if (!probe) return;
+  if (probe->context != config_.model.context || probe->sequences > config_.train.micro_batch) {
+    log::info(build_string("the stored probe batch is ", probe->sequences, " x ", probe->context,
+                           " tokens and does not fit this config's micro-batch: its loss is not checked"));
+    return;
+  }
+  report.probe_expected = probe->loss;
+  report.probe_found = probe_loss(*probe);
+  const auto saved = manifest.meta.labels.find("precision");
+  const Precision precision = saved != manifest.meta.labels.end() && saved->second == enum_name(Precision::fp32)
+                                  ? Precision::fp32
+                                  : Precision::bf16;
+  const double bound = probe_bound(precision, config_.train.precision);
+  if (!(std::abs(*report.probe_found - probe->loss) <= bound * std::abs(probe->loss))) {
+    throw RunError(build_string("the probe batch stored in ", report.checkpoint, " has a loss of ", *report.probe_found,
+                                " after loading, ", probe->loss, " when it was saved (allowed: ", bound,
+                                " relative): the model section of the config differs from the checkpoint's, or this "
+                                "build computes another model"));
+  }
+}
+
+double Run::mean_loss(const LossSum& mine) {
+  double sums[2] = {mine.loss, static_cast<double>(mine.tokens)};
+  const Stream compute = device_->stream(Role::compute);
+  grid_.world->all_reduce(Tensor(sums, DType::f64, {2}), Reduce::sum, compute);
+  device_->synchronize(compute);
+  return sums[0] / sums[1];
+}
+
+double Run::probe_loss(const ProbeBatch& probe) {
+  return mean_loss(engine_->executor.evaluate(
+      Batch{.tokens = probe.tokens, .targets = probe.targets, .sequences = probe.sequences, .context = probe.context}));
+}
+
+StepSums Run::gradients(bool stop) {
+  if (!train_data_) throw UserError("data.train is empty: name at least one dataset to train on");
+  const Stream compute = device_->stream(Role::compute);
+  engine_->store.zero_grads(compute);
+  const LossSum mine = engine_->executor.train(*train_data_, step_);
+  engine_->store.finish_grads(compute);
+  return engine_->optimizer.reduce(mine, stop, config_.model.layers + 2, *grid_.world, compute);
+}
+
+StepReport Run::train_step(bool stop) {
+  const StepSums sums = gradients(stop);
+  StepReport report{
+      .step = step_ + 1, .loss = sums.loss(), .grad_norm = sums.grad_norm(), .valid_tokens = sums.valid_tokens};
+  report.stop = sums.stop_votes > 0;
+  report.lr = learning_rate(lr_policy_, step_ + 1);
+  report.applied = BadStepGuard::finite(report.loss, report.grad_norm);
+  ++step_;
+  tokens_ += sums.valid_tokens;
+  if (report.applied) {
+    guard_.good();
+    ++updates_;
+    // The one division by the global token count, together with clipping.
+    const float scale = static_cast<float>(clip_factor(report.grad_norm, static_cast<float>(config_.train.grad_clip)) /
+                                           static_cast<double>(sums.valid_tokens));
+    engine_->optimizer.update(updates_, report.lr, scale, device_->stream(Role::compute));
+  } else {
+    ++skipped_;
+    const BadStep bad = find_bad_step(report);
+    log::warn(build_string(describe(bad), "; the step is not applied"));
+    guard_.bad(bad);
+  }
+  return report;
+}
+
+BadStep Run::find_bad_step(const StepReport& report) {
+  BadStep bad{.step = report.step, .loss = report.loss, .grad_norm = report.grad_norm};
+  const Segment* mine = engine_->optimizer.first_bad_segment();
+  const std::string text = mine == nullptr ? "" : build_string(mine->block, ' ', mine->param->spec.name);
+  const auto all = grid_.world->all_gather_bytes(std::as_bytes(std::span(text)));
+  int64_t first = std::numeric_limits<int64_t>::max();
+  for (size_t rank = 0; rank < all.size(); ++rank) {
+    const std::string entry(reinterpret_cast<const char*>(all[rank].data()), all[rank].size());
+    if (entry.empty() || std::stoll(entry) >= first) continue;
+    first = std::stoll(entry);
+    bad.tensor = entry.substr(entry.find(' ') + 1);
+    bad.layer = layer_of(first, config_.model.layers);
+    bad.rank = static_cast<int>(rank);
+  }
+  return bad;
+}
+
+double Run::evaluate() {
+  if (!valid_data_) throw UserError("data.valid is empty: name at least one dataset to validate on");
+  LossSum total;
+  for (int64_t i = 0; i < config_.data.eval_batches; ++i) {
+    const LossSum part = engine_->executor.evaluate(*valid_data_, i);
+    total.loss += part.loss;
+    total.tokens += part.tokens;
+  }
+  return mean_loss(total);
+}
+
+std::vector<float> Run::logits(const Batch& batch, std::span<const int64_t> rows) {
+  std::vector<float> out_NV = engine_->executor.logits(batch, rows);
+  out_NV.resize(rows.size() * static_cast<size_t>(config_.model.vocab));
+  const Stream compute = device_->stream(Role::compute);
+  grid_.pipeline->broadcast(Tensor(out_NV.data(), DType::f32, {static_cast<int64_t>(out_NV.size())}),
+                            grid_.topology.pipeline - 1, compute);
+  device_->synchronize(compute);
+  return out_NV;
+}
+
+void Run::save() {
+  CheckpointMeta meta{.step = step_,
+                      .config = dump_config(config_),
+                      .grid = build_string(grid_.topology.describe(), ", ZeRO ", config_.zero.stage),
+                      .ranks = grid_.topology.ranks()};
+  meta.counters = {{"tokens", tokens_}, {"updates", updates_}, {"skipped_steps", skipped_}};
+  meta.labels = {{"precision", std::string(enum_name(config_.train.precision))}};
+  if (train_data_) {
+    meta.counters["dataset_tokens"] = train_data_->tokens();
+    const Batch first = train_data_->batch(0, 0, 0);
+    const auto n = static_cast<std::ptrdiff_t>(first.context);
+    meta.probe = ProbeBatch{.sequences = 1,
+                            .context = first.context,
+                            .tokens = {first.tokens.begin(), first.tokens.begin() + n},
+                            .targets = {first.targets.begin(), first.targets.begin() + n}};
+    meta.probe->loss = probe_loss(*meta.probe);
+  }
+  writer_->begin_save(state_->pieces(), meta);
+}
+
+}  // namespace trident

@@ -1,0 +1,99 @@
+// Run: one training run. Builds and owns everything a rank needs and offers it by the step. The only class that sees
+// the whole Config.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/checkpoint/store.h"
+#include "core/comm/grid.h"
+#include "core/config/config.h"
+#include "core/data/batch.h"
+#include "core/device/device.h"
+#include "core/train/engine.h"
+#include "core/train/policy.h"
+
+namespace trident {
+
+/// What one training step did; the same on every rank.
+struct StepReport {
+  int64_t step = 0;      ///< 1 for the first
+  double loss = 0;       ///< mean over the valid tokens of the global batch
+  double grad_norm = 0;  ///< global, before clipping
+  float lr = 0;
+  int64_t valid_tokens = 0;
+  bool applied = true;  ///< false: loss or norm was not finite, nothing changed
+  bool stop = false;    ///< some rank was asked to stop
+};
+
+/// Where a run started from.
+struct StartReport {
+  std::string checkpoint;                             ///< "" for a fresh start
+  bool weights_only = false;                          ///< an import: fresh optimizer, step 0
+  std::vector<SkippedCheckpoint> skipped;             ///< newer ones that are not valid, with the reason
+  std::optional<double> probe_expected, probe_found;  ///< loss of the stored batch
+};
+
+class Run {
+ public:
+  /// Builds grid, engine and data. `config` is resolved and fits the world. A config without data.train serves
+  /// generation and planning only. Collective over the world, which outlives the run.
+  Run(const Config& config, World& world);
+  ~Run();
+
+  /// Fresh weights, keyed by the seed: step 0.
+  void initialize();
+  /// Loads weights, moments and counters. Re-evaluates the stored probe batch; throws RunError when its loss differs
+  /// from the manifest's by more than the bound of the precisions at hand.
+  StartReport load(const std::string& checkpoint, Checksums = Checksums::verify);
+
+  /// Steps done so far.
+  int64_t step() const { return step_; }
+  int64_t tokens() const { return tokens_; }
+
+  /// One step of training. `stop`: this rank was asked to stop. Throws RunError after train.max_bad_steps non-finite
+  /// steps in a row, naming the first bad tensor and rank.
+  StepReport train_step(bool stop);
+  /// Forward and backward of the next batch without an update: gradients stay in the store. For verification.
+  StepSums gradients(bool stop = false);
+  /// Mean loss over data.eval_batches global batches of data.valid.
+  double evaluate();
+  /// Logits of the tokens `rows` for a batch of train.micro_batch sequences, [rows, vocab], on every rank.
+  std::vector<float> logits(const Batch&, std::span<const int64_t> rows);
+
+  /// Saves a checkpoint of the present step; asynchronous when the config says so. See CheckpointWriter.
+  void save();
+  std::optional<std::string> poll_save() { return writer_->poll(); }
+  std::optional<std::string> finish_save() { return writer_->finish(); }
+
+  const Config& config() const { return config_; }
+  Grid& grid() { return grid_; }
+  Device& device() { return *device_; }
+  Engine& engine() { return *engine_; }
+
+ private:
+  double mean_loss(const LossSum&);
+  double probe_loss(const ProbeBatch&);
+  BadStep find_bad_step(const StepReport&);
+  void check_probe(const Manifest&, StartReport&);
+
+  Config config_;
+  World& world_;
+  std::unique_ptr<Device> device_;
+  Grid grid_;
+  std::unique_ptr<DataSource> train_data_, valid_data_;
+  std::unique_ptr<Engine> engine_;
+  LrPolicy lr_policy_;
+  BadStepGuard guard_;
+  std::unique_ptr<StatePieces> state_;
+  std::unique_ptr<CheckpointWriter> writer_;
+  int64_t step_ = 0, updates_ = 0, skipped_ = 0, tokens_ = 0;
+};
+
+/// The device of the config on this rank.
+std::unique_ptr<Device> make_device(DeviceKind);
+
+}  // namespace trident

@@ -1,0 +1,237 @@
+#include "core/run/trainer.h"
+
+#include <chrono>
+#include <cmath>
+#include <memory>
+
+#include "core/base/error.h"
+#include "core/base/format.h"
+#include "core/base/log.h"
+#include "core/base/process_memory.h"
+#include "core/plan/plan.h"
+#include "core/plan/settings.h"
+#include "core/run/report.h"
+#include "core/run/run.h"
+#include "core/run/run_directory.h"
+#include "core/run/signals.h"
+#include "core/train/flops.h"
+#include "core/train/metrics.h"
+#include "kernels/cpu/peak.h"
+
+namespace trident {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr int kExitStopped = 75;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+FlopShape flop_shape_of(const ModelConfig& m) {
+  return {.layers = m.layers,
+          .hidden = m.hidden,
+          .heads = m.heads,
+          .kv_heads = m.kv_heads,
+          .head_dim = m.head_dim,
+          .ffn_hidden = m.ffn_hidden,
+          .vocab = m.vocab,
+          .context = m.context,
+          .gated = m.activation == Activation::swiglu};
+}
+
+class Trainer {
+ public:
+  Trainer(const Config& config, World& world, const TrainOptions& options)
+      : config_(config), world_(world), options_(options), dir_{config.out} {}
+
+  int run();
+
+ private:
+  bool root() const { return world_.rank() == 0; }
+  std::string choose_checkpoint();
+  void start();
+  void measure_peak();
+  void compare_with_plan();
+  void one_step();
+  void record(const StepReport&, double seconds);
+  void validate();
+  void save();
+  void committed(const std::optional<std::string>& path);
+  double world_reduce(double value, Reduce);
+
+  const Config& config_;
+  World& world_;
+  const TrainOptions& options_;
+  RunDirectory dir_;
+  std::unique_ptr<Run> run_;
+  std::unique_ptr<MetricsWriter> metrics_;
+  double peak_flops_ = 0;  // of all ranks together
+  double seconds_per_step_ = 0;
+  int64_t comm_bytes_ = 0, mem_peak_ = 0, saved_step_ = -1;
+  bool stop_ = false;
+};
+
+// Which checkpoint to start from; "" for fresh weights. Says what it skipped.
+std::string Trainer::choose_checkpoint() {
+  if (options_.resume == "none") {
+    const bool occupied = world_reduce(root() && holds_a_run(dir_) ? 1.0 : 0.0, Reduce::max) > 0;
+    if (occupied) {
+      throw UserError(build_string(
+          dir_.path, " already holds a run: choose another `out`, remove it, or continue it with --resume auto"));
+    }
+    return "";
+  }
+  if (options_.resume != "auto") {
+    const Resume found = pick_newest_valid(options_.resume, *run_->grid().world, true);
+    // A directory of checkpoints, or one checkpoint by its own path.
+    if (found.found()) return found.path;
+    return options_.resume;
+  }
+  const Resume found = pick_newest_valid(dir_.checkpoints(), *run_->grid().world, true);
+  for (const SkippedCheckpoint& skipped : found.skipped)
+    log::warn(build_string("skipped ", skipped.path, ": ", skipped.reason));
+  return found.path;
+}
+
+void Trainer::start() {
+  const auto begin = Clock::now();
+  if (root()) {
+    make_directories(dir_.path);
+    log::to_file(dir_.file("log.txt"));
+  }
+  run_ = std::make_unique<Run>(config_, world_);
+  log::info(build_string("grid: ", run_->grid().topology.describe(), " on ", world_.size(),
+                         world_.size() == 1 ? " rank" : " ranks", ", ZeRO ", config_.zero.stage, ", ",
+                         enum_name(config_.train.precision), "; built in ", format_duration(seconds_since(begin))));
+  const std::string checkpoint = choose_checkpoint();
+  if (checkpoint.empty()) {
+    run_->initialize();
+    log::info(build_string("fresh weights from seed ", config_.train.seed));
+  } else {
+    const StartReport report = run_->load(checkpoint, options_.resume == "auto" ? Checksums::trust : Checksums::verify);
+    log::info(build_string("loaded ", checkpoint, ": step ", run_->step(),
+                           report.weights_only ? " (weights only, fresh optimizer)" : "",
+                           report.probe_found ? build_string(", probe loss ", format_fixed(*report.probe_found, 6),
+                                                             " (saved ", format_fixed(*report.probe_expected, 6), ")")
+                                              : ""));
+  }
+  saved_step_ = checkpoint.empty() || run_->step() == 0 ? -1 : run_->step();
+  if (root()) {
+    write_config(dir_, config_);
+    if (const int64_t dropped = truncate_metrics(dir_.file("metrics.jsonl"), run_->step()); dropped > 0) {
+      log::info(build_string("metrics.jsonl: dropped ", dropped, " lines of steps after ", run_->step(),
+                             ", which are done again"));
+    }
+    metrics_ = std::make_unique<MetricsWriter>(dir_.file("metrics.jsonl"));
+  }
+}
+
+// All ranks at once, so that ranks which share cores measure what they will get.
+void Trainer::measure_peak() {
+  run_->grid().world->barrier();
+  peak_flops_ = world_reduce(measure_gemm_peak(dtype_of(config_.train.precision), 0.2), Reduce::sum);
+  log::info(build_string("GEMM peak (", enum_name(config_.train.precision), "): ", format_fixed(peak_flops_ * 1e-9, 1),
+                         " GFLOP/s over all ranks"));
+}
+
+double Trainer::world_reduce(double value, Reduce how) {
+  const Stream compute = run_->device().stream(Role::compute);
+  run_->grid().world->all_reduce(Tensor(&value, DType::f64, {1}), how, compute);
+  run_->device().synchronize(compute);
+  return value;
+}
+
+void Trainer::compare_with_plan() {
+  const RankPlan mine = plan_rank(config_, world_.rank(), run_->device().ops());
+  size_t allocated = 0;
+  for (const Allocation& a : run_->device().allocations()) allocated += a.bytes;
+  const double resident = world_reduce(static_cast<double>(peak_resident_bytes()), Reduce::max);
+  log::info(build_string("memory: planned ", format_bytes(static_cast<int64_t>(mine.device_bytes)), ", allocated ",
+                         format_bytes(static_cast<int64_t>(allocated)), " on rank 0; largest process ",
+                         format_bytes(static_cast<int64_t>(resident))));
+  ensure(mine.device_bytes == allocated, "the plan is the program: planned and allocated bytes are equal");
+}
+
+void Trainer::record(const StepReport& report, double seconds) {
+  const int64_t sent = world_.ledger().bytes();
+  StepMetrics m{.step = report.step,
+                .tokens = run_->tokens(),
+                .loss = report.loss,
+                .grad_norm = report.grad_norm,
+                .lr = report.lr};
+  m.skipped = !report.applied;
+  m.step_ms = seconds * 1e3;
+  m.tokens_per_s = static_cast<double>(report.valid_tokens) / seconds;
+  const double flops = flops_per_token(flop_shape_of(config_.model));
+  m.tflops = flops * m.tokens_per_s * 1e-12;
+  m.mfu = model_flops_utilization(flops, m.tokens_per_s, peak_flops_, 1);
+  m.comm_bytes = static_cast<int64_t>(world_reduce(static_cast<double>(sent - comm_bytes_), Reduce::sum));
+  comm_bytes_ = sent;
+  const bool shown = report.step % config_.log.every == 0 || report.step == config_.train.steps;
+  if (shown || mem_peak_ == 0)
+    mem_peak_ = static_cast<int64_t>(world_reduce(static_cast<double>(peak_resident_bytes()), Reduce::max));
+  m.mem_peak_bytes = mem_peak_;
+  // The first step of a process pays for caches and page faults: it would spoil the estimate.
+  seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.9 * seconds_per_step_ + 0.1 * seconds;
+  if (!root()) return;
+  metrics_->write(m);
+  if (shown) log::info(progress_line(m, config_.train.steps, seconds_per_step_));
+}
+
+void Trainer::validate() {
+  const EvalMetrics m{.step = run_->step(), .valid_loss = run_->evaluate()};
+  if (!root()) return;
+  metrics_->write(m);
+  log::info(progress_line(m, config_.train.steps));
+}
+
+void Trainer::committed(const std::optional<std::string>& path) {
+  if (path) log::info(build_string("checkpoint: ", *path));
+}
+
+void Trainer::save() {
+  if (saved_step_ == run_->step()) return;
+  committed(run_->finish_save());
+  run_->save();
+  saved_step_ = run_->step();
+}
+
+void Trainer::one_step() {
+  const auto begin = Clock::now();
+  const StepReport report = run_->train_step(stop_requested());
+  record(report, seconds_since(begin));
+  stop_ = report.stop;
+  committed(run_->poll_save());
+  const int64_t step = report.step;
+  if (config_.data.eval_every > 0 && (step % config_.data.eval_every == 0 || step == config_.train.steps)) validate();
+  if (config_.checkpoint.every > 0 && step % config_.checkpoint.every == 0) save();
+}
+
+int Trainer::run() {
+  start();
+  measure_peak();
+  if (config_.data.eval_every > 0 && run_->step() == 0) validate();
+  const int64_t first = run_->step();
+  while (run_->step() < config_.train.steps && !stop_) {
+    one_step();
+    if (run_->step() == first + 1) compare_with_plan();
+  }
+  save();
+  committed(run_->finish_save());
+  if (root()) write_report(dir_.path);
+  if (run_->step() < config_.train.steps) {
+    log::warn(build_string("stopped on request after step ", run_->step(), " of ", config_.train.steps,
+                           "; the same command continues"));
+    return kExitStopped;
+  }
+  log::info(build_string("done: ", run_->step(), " steps, ", format_count(static_cast<double>(run_->tokens())),
+                         " tokens; picture ", dir_.file("loss.svg")));
+  return 0;
+}
+
+}  // namespace
+
+int train(const Config& config, World& world, const TrainOptions& options) {
+  return Trainer(config, world, options).run();
+}
+
+}  // namespace trident
