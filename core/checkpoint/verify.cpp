@@ -76,7 +76,7 @@ void check_manifest(const std::string& path, const Manifest& manifest, Problems&
 void check_file(const std::string& path, const ManifestFile& file, const std::vector<Placed>& placed,
                 Problems& problems) {
   try {
-    std::vector<std::byte> window(PosixFile::kChunkBytes);
+    std::vector<std::byte> window(std::min<uint64_t>(file.bytes, PosixFile::kChunkBytes));
     const PosixFile opened = PosixFile::open_read(build_string(path, "/", file.name));
     if (opened.size() != file.bytes) return;  // check_manifest has said it
     if (file_checksum(opened, 0, file.header_bytes, window) != file.header_checksum) {

@@ -25,11 +25,16 @@
 
 namespace trident::test {
 
+/// Where a test's files lie: on a disk, for the whole path of a save, or in memory, for thousands of small files.
+enum class Medium { disk, memory };
+
 /// A fresh directory, removed at the end.
 class TempDir {
  public:
-  TempDir() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "trident-ckpt-XXXXXX").string();
+  explicit TempDir(Medium medium = Medium::disk) {
+    const bool memory = medium == Medium::memory && ::access("/dev/shm", W_OK) == 0;
+    std::string pattern = memory ? "/dev/shm" : std::filesystem::temp_directory_path().string();
+    pattern += "/trident-ckpt-XXXXXX";
     if (::mkdtemp(pattern.data()) == nullptr) throw RunError("mkdtemp failed");
     path_ = pattern;
   }
