@@ -5,7 +5,9 @@ For each of gpt2 and llama it writes, below tests/oracle/fixtures/<arch>/:
 
   config.json, model.safetensors   the initial model as save_pretrained writes it (float32)
   oracle.safetensors
-    tokens           i32 [steps, batch, context + 1]   one batch per step; inputs are [:-1], labels are [1:]
+    tokens           i32 [steps, batch, context + 1]   one batch per step; inputs are [:-1], labels are [1:]; a sequence
+                                                       begins with the last token of the one before, so that each batch
+                                                       is a stream of batch * context + 1 tokens cut as Trident cuts data
     logits           f32 [positions, vocab]            step 0, before the first update, at
     logits_at        i32 [positions, 2]                these (sequence, position) pairs
     losses           f32 [steps]                       mean over the batch's tokens, before that step's update
@@ -76,7 +78,8 @@ def record(arch, model, seed, folder):
     model.save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
 
-    tokens = torch.randint(0, VOCAB, (STEPS, BATCH, CONTEXT + 1), generator=generator)
+    streams = torch.randint(0, VOCAB, (STEPS, BATCH * CONTEXT + 1), generator=generator)
+    tokens = streams.unfold(1, CONTEXT + 1, CONTEXT).contiguous()
     oracle = {"tokens": tokens.to(torch.int32), "logits_at": torch.tensor(LOGITS_AT, dtype=torch.int32)}
     optimizer, losses, norms = make_optimizer(model), [], []
     for step in range(STEPS):
