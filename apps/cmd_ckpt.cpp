@@ -51,7 +51,11 @@ void list(const std::string& root) {
 
 void verify(const std::string& path) {
   std::vector<CheckpointPath> checkpoints = checkpoints_in(path);
-  if (checkpoints.empty()) checkpoints.push_back({0, path});
+  if (checkpoints.empty()) {
+    struct stat info {};
+    if (::stat(path.c_str(), &info) != 0) throw UserError(build_string("there is no checkpoint at ", path));
+    checkpoints.push_back({0, path});
+  }
   std::string broken;
   for (const CheckpointPath& checkpoint : checkpoints) {
     const std::vector<std::string> problems = verify_checkpoint(checkpoint.path);

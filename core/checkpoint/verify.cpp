@@ -20,7 +20,6 @@ using Problems = std::vector<std::string>;
 /// A piece and the tensor it belongs to; a file's, sorted by offset.
 struct Placed {
   const std::string* tensor;
-  const ManifestTensor* of;
   const ManifestPiece* piece;
 };
 
@@ -28,7 +27,7 @@ std::vector<std::vector<Placed>> pieces_by_file(const Manifest& manifest) {
   std::vector<std::vector<Placed>> files(manifest.files.size());
   for (const auto& [name, tensor] : manifest.tensors) {
     for (const ManifestPiece& piece : tensor.pieces) {
-      files[static_cast<size_t>(piece.file)].push_back({&name, &tensor, &piece});
+      files[static_cast<size_t>(piece.file)].push_back({&name, &piece});
     }
   }
   for (auto& placed : files) {

@@ -46,15 +46,16 @@ Holding hold_uneven(int rank) {
 void check_disk_full(const std::string& root, bool async, const std::string& reason) {
   ThreadGroup group(3);
   std::vector<std::string> thrown(3);
-  group.run([&](Communicator& world) {
+  const auto errors = group.run([&](Communicator& world) {
     CheckpointWriter writer({root, 3, async, {}}, world);
     const Holding holding = hold_uneven(world.rank());
     thrown[static_cast<size_t>(world.rank())] = message_of<RunError>([&] {
       writer.begin_save(holding.pieces, sample_meta(20));
       writer.finish();
     });
-    CHECK_FALSE(writer.saving());
+    ensure(!writer.saving(), "nothing is in flight after a failed save");  // Catch's CHECK belongs to one thread
   });
+  CHECK(errors == std::vector<std::string>(3));
   CHECK(contains(thrown[0], "the checkpoint of step 20 was not saved; the last good one in " + root + " stays"));
   CHECK(contains(thrown[0], "\n  rank 1: cannot write " + root +
                                 "/.tmp-step-00000020/shard-00001-of-00003.safetensors: " + reason));
