@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <exception>
 #include <limits>
 
 #include "core/base/error.h"
@@ -80,7 +81,21 @@ Run::Run(const Config& config, World& world)
       state_(std::make_unique<StatePieces>(engine_->store, *device_)),
       writer_(std::make_unique<CheckpointWriter>(checkpoint_options_of(config), *grid_.world)) {}
 
-Run::~Run() = default;
+Run::~Run() {
+  if (std::uncaught_exceptions() > 0 && world_.size() > 1) {
+    // This rank failed; others may wait for it in a collective that its streams wait in, too. Whoever catches ends the
+    // job; until then the memory and communicators those streams use must stay, so they are left behind.
+    (void)new Grid(std::move(grid_));
+    (void)engine_.release();
+    (void)device_.release();
+    return;
+  }
+  try {
+    for (const Role role : {Role::comm, Role::send}) device_->synchronize(device_->stream(role));
+  } catch (const std::exception& e) {
+    log::error(e.what());
+  }
+}
 
 void Run::initialize() {
   engine_->optimizer.initialize(static_cast<uint64_t>(config_.train.seed), device_->stream(Role::compute));

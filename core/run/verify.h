@@ -11,7 +11,7 @@
 
 namespace trident {
 
-/// One tensor's distance: |grid - one rank| / |one rank| in the 2-norm.
+/// One tensor's distance in the 2-norm: |grid - one rank| / max(|one rank|, 2^-10 |all gradients of one rank|).
 struct GradientDifference {
   std::string tensor;
   double relative = 0;

@@ -174,7 +174,7 @@ void Executor::run(const Instr& instr, const DataSource& data, int64_t step, Los
     }
     case Do::send_activation: send(slot, instr); break;
     case Do::recv_gradient: {
-      const size_t i = backwards_ % 2;
+      const size_t i = gradient_buffer(backwards_);
       if (gradient_sending_[i]) device_.wait(device_.stream(Role::compute), gradient_sent_[i]);
       gradient_sending_[i] = false;
       const Message from = message_of(instr, grid_.topology.pipeline, grid_.at.pipeline);
@@ -183,7 +183,7 @@ void Executor::run(const Instr& instr, const DataSource& data, int64_t step, Los
     }
     case Do::backward: backward(slot, instr, step); break;
     case Do::send_gradient: {
-      const size_t i = (backwards_ - 1) % 2;
+      const size_t i = gradient_buffer(backwards_ - 1);
       gradient_sent_[i] = send_tensor(gradient_RD_[i], instr);
       gradient_sending_[i] = true;
       break;
@@ -225,7 +225,7 @@ void Executor::send(Slot& slot, const Instr& instr) {
 }
 
 void Executor::backward(Slot& slot, const Instr& instr, int64_t step) {
-  const size_t i = backwards_ % 2;
+  const size_t i = gradient_buffer(backwards_);
   // The last model chunk receives no gradient, so the buffer may still be on its way to the stage before.
   if (gradient_sending_[i]) device_.wait(device_.stream(Role::compute), gradient_sent_[i]);
   gradient_sending_[i] = false;

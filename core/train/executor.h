@@ -74,6 +74,8 @@ class Executor {
   /// Runs one micro-batch through the whole pipeline, forward only.
   void forward_only(const Batch&, HeadMode, int micro, LossSum&, std::span<const int64_t> rows);
   double read_losses(int64_t count);
+  /// Buffers in turn; without a pipeline there is only the first.
+  size_t gradient_buffer(size_t backward) const { return grid_.topology.pipeline > 1 ? backward % 2 : 0; }
   bool counts_loss() const { return grid_.at.tensor == 0; }
 
   ExecutorOptions options_;
