@@ -72,14 +72,15 @@ if step "build release, warnings are errors" scripts/build.sh release --werror; 
   fi
 fi
 
-# The readers of files that others made are fuzzed under the sanitizers, with the unit tests of their layers.
+# The readers of files that others made are fuzzed under the sanitizers, with the unit tests of their layers. No --werror
+# here: instrumented, GCC 12 warns of uninitialised members inside the standard library.
 if [ $quick = no ]; then
   sanitized=(base config data kernels device checkpoint)
   targets=()
   for folder in "${sanitized[@]}"; do
     [ -z "$(find "tests/$folder" -name '*.cpp' -print -quit)" ] || targets+=(--target "test_$folder")
   done
-  if step "build asan" scripts/build.sh asan --werror "${targets[@]}"; then
+  if step "build asan" scripts/build.sh asan "${targets[@]}"; then
     export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
     export LSAN_OPTIONS=suppressions=$PWD/tests/support/lsan.supp
     tests "fuzz and unit tests under ASan and UBSan" build/asan --tests-regex "^($(IFS='|'; echo "${sanitized[*]}"))\$"
