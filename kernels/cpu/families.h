@@ -10,10 +10,13 @@ namespace trident::cpu {
 /// The GEMM front end. Owns what it has prepared per shape; thread-safe.
 class Gemm {
  public:
-  Gemm();
+  /// bf16 goes to oneDNN where the processor multiplies bf16 itself. `onednn_f32` sends f32 there too: that is how the
+  /// oneDNN path is tested on processors that don't.
+  explicit Gemm(bool onednn_f32 = false);
   ~Gemm();
   void run(const GemmArgs&) const;
   size_t scratch_bytes(const GemmArgs&) const;
+  bool uses_onednn(const GemmArgs&) const;
 
  private:
   struct Table;

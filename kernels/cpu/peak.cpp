@@ -1,0 +1,58 @@
+#include "kernels/cpu/peak.h"
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+#include "kernels/cpu/cpu_ops.h"
+
+namespace trident {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+/// Median of the faster half.
+double typical_best(std::vector<double> times) {
+  std::sort(times.begin(), times.end());
+  return times[(times.size() + 1) / 2 / 2];
+}
+
+/// FLOP/s of c = a b^T, all n x n.
+double measure_square(const Ops& ops, DType dtype, int64_t n, double seconds) {
+  const size_t bytes = static_cast<size_t>(n * n) * dtype_bytes(dtype);
+  std::vector<char> a(bytes), b(bytes), c(bytes);
+  GemmArgs args;
+  args.a = Tensor(a.data(), dtype, {n, n});
+  args.b = Tensor(b.data(), dtype, {n, n});
+  args.c_MN = Tensor(c.data(), dtype, {n, n});
+  args.transpose_b = true;
+  std::vector<char> scratch(std::max<size_t>(1, ops.scratch_bytes(args)));
+  args.scratch = Tensor(scratch.data(), DType::u8, {static_cast<int64_t>(scratch.size())});
+  ops.gemm(Stream{}, args);  // pages and caches are cold, the team asleep
+  std::vector<double> times;
+  const auto start = Clock::now();
+  do {
+    const auto begin = Clock::now();
+    ops.gemm(Stream{}, args);
+    times.push_back(seconds_since(begin));
+  } while (seconds_since(start) < seconds);
+  const double side = static_cast<double>(n);
+  return 2 * side * side * side / typical_best(std::move(times));
+}
+
+}  // namespace
+
+double measure_gemm_peak(DType dtype, double seconds) {
+  const std::unique_ptr<Ops> ops = make_cpu_ops();
+  double best = 0;
+  const auto start = Clock::now();
+  for (const int64_t n : {1024, 1536, 2048}) {
+    if (best > 0 && seconds_since(start) >= seconds) break;
+    best = std::max(best, measure_square(*ops, dtype, n, seconds / 3));
+  }
+  return best;
+}
+
+}  // namespace trident

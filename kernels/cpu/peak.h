@@ -1,0 +1,14 @@
+// The speed that this machine's GEMM reaches: what `mfu` and `trident bench` are measured against.
+#pragma once
+
+#include "core/base/dtype.h"
+
+namespace trident {
+
+/// FLOP/s of the best large square GEMM (1024, 1536, 2048) through the CPU table, all OpenMP threads, inputs and
+/// output of `dtype` (f32, bf16 or f16). Runs for about `seconds`: at least once at 1024, larger sizes while time is
+/// left. Each size counts the median of its fastest half, so that one interruption or one lucky clock does not decide.
+/// Allocates 3 matrices while it runs.
+double measure_gemm_peak(DType dtype, double seconds);
+
+}  // namespace trident
