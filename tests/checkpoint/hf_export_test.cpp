@@ -84,7 +84,7 @@ bool left_over(const std::string& directory) {
 
 TEST_CASE("an export of an import is what transformers wrote") {
   for (const std::string arch : {"gpt2", "llama"}) {
-    const ScratchDir scratch;
+    const TempDir scratch;
     import_huggingface(fixture(arch), scratch / "ckpt");
     export_huggingface(scratch / "ckpt", scratch / "hf");
     check_equals_fixture(arch, scratch / "hf/model.safetensors", DType::f32);
@@ -96,7 +96,7 @@ TEST_CASE("an export of an import is what transformers wrote") {
 
 TEST_CASE("an export reads any cut of the tensors, with an optimizer beside them") {
   for (const std::string arch : {"gpt2", "llama"}) {
-    const ScratchDir scratch;
+    const TempDir scratch;
     const std::string imported = import_huggingface(fixture(arch), scratch / "import");
     save_as_grid(imported, scratch / "run/checkpoints", 5);
     fs::create_directories(scratch / "empty");  // an empty directory is as good as none
@@ -106,7 +106,7 @@ TEST_CASE("an export reads any cut of the tensors, with an optimizer beside them
 }
 
 TEST_CASE("the size of the blocks an export works in does not show") {
-  const ScratchDir scratch;
+  const TempDir scratch;
   import_huggingface(fixture("gpt2"), scratch / "ckpt");
   for (const int64_t block : {1, 100, 5000}) {
     const std::string target = scratch / build_string("hf-", block);
@@ -117,7 +117,7 @@ TEST_CASE("the size of the blocks an export works in does not show") {
 
 TEST_CASE("a bf16 export is the rounded weights and says so") {
   for (const std::string arch : {"gpt2", "llama"}) {
-    const ScratchDir scratch;
+    const TempDir scratch;
     import_huggingface(fixture(arch), scratch / "ckpt");
     export_huggingface(scratch / "ckpt", scratch / "hf", {.dtype = DType::bf16});
     const ShardFileReader file(scratch / "hf/model.safetensors");
@@ -128,7 +128,7 @@ TEST_CASE("a bf16 export is the rounded weights and says so") {
 }
 
 TEST_CASE("a sharded export keeps to its limit, has an index, and comes back") {
-  const ScratchDir scratch;
+  const TempDir scratch;
   import_huggingface(fixture("llama"), scratch / "ckpt");
   constexpr uint64_t kLimit = 40'000;  // the embedding and the head, 37,056 bytes each, fill a file
   export_huggingface(scratch / "ckpt", scratch / "hf", {.max_shard_bytes = kLimit});
@@ -162,7 +162,7 @@ TEST_CASE("a sharded export keeps to its limit, has an index, and comes back") {
 }
 
 TEST_CASE("an export never overwrites, and refuses what it can't write, before it writes") {
-  const ScratchDir scratch;
+  const TempDir scratch;
   import_huggingface(fixture("gpt2"), scratch / "ckpt");
   const auto refused = [&](const std::string& from, const std::string& to, const HfExportOptions& options = {}) {
     return user_error([&] { export_huggingface(scratch / from, scratch / to, options); });
@@ -181,7 +181,7 @@ TEST_CASE("an export never overwrites, and refuses what it can't write, before i
 }
 
 TEST_CASE("a checkpoint that is not a whole GPT-2 or Llama is refused by tensor or key") {
-  const ScratchDir scratch;
+  const TempDir scratch;
   const std::string imported = import_huggingface(fixture("gpt2"), scratch / "import");
   int number = 0;
   const auto refused = [&](const std::function<void(std::vector<LocalPiece>&, CheckpointMeta&)>& edit) {
@@ -224,7 +224,7 @@ TEST_CASE("a checkpoint that is not a whole GPT-2 or Llama is refused by tensor 
 }
 
 TEST_CASE("a checkpoint damaged while it is exported leaves no half-written directory") {
-  const ScratchDir scratch;
+  const TempDir scratch;
   const std::string path = import_huggingface(fixture("llama"), scratch / "ckpt");
   for (const auto& entry : fs::directory_iterator(path)) {
     if (entry.path().extension() != ".safetensors") continue;

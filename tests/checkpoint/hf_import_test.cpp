@@ -114,7 +114,7 @@ void check_import(const std::string& arch, const Weights& hf, const std::string&
 /// The message with which an edited copy of the fixture is refused.
 std::string refusal(const std::string& arch, const std::function<void(Weights&)>& edit_weights,
                     const std::function<void(json&)>& edit_config = {}) {
-  const ScratchDir scratch;
+  const TempDir scratch;
   copy_model(arch, scratch / "hf", edit_weights, edit_config);
   const std::string message = user_error([&] { import_huggingface(scratch / "hf", scratch / "ckpt"); });
   CHECK(find_checkpoints(scratch / "ckpt").empty());
@@ -137,7 +137,7 @@ void convert(NamedTensor& tensor, DType dtype) {
 
 TEST_CASE("an imported checkpoint holds HuggingFace's weights, un-transposed and un-fused") {
   for (const std::string arch : {"gpt2", "llama"}) {
-    const ScratchDir scratch;
+    const TempDir scratch;
     const std::string path = import_huggingface(fixture(arch), scratch / "ckpt");
     CHECK(path == scratch / "ckpt/step-00000000");
     check_import(arch, read_tensors(fixture(arch) + "/model.safetensors"), path);
@@ -146,7 +146,7 @@ TEST_CASE("an imported checkpoint holds HuggingFace's weights, un-transposed and
 }
 
 TEST_CASE("an imported checkpoint carries a resolved config and step 0") {
-  const ScratchDir scratch;
+  const TempDir scratch;
   const Manifest manifest = read_manifest(import_huggingface(fixture("llama"), scratch / "ckpt"));
   CHECK(manifest.meta.step == 0);
   CHECK_FALSE(manifest.meta.probe.has_value());
@@ -163,7 +163,7 @@ TEST_CASE("the size of the blocks an import works in does not show") {
   // 1: row by row. 100: odd cuts inside q, k and v. 5000: some tensors whole, others in pieces.
   for (const int64_t block : {1, 100, 5000}) {
     for (const std::string arch : {"gpt2", "llama"}) {
-      const ScratchDir scratch;
+      const TempDir scratch;
       INFO(arch << " in blocks of " << block);
       const std::string path = import_huggingface(fixture(arch), scratch / "ckpt", block);
       check_import(arch, read_tensors(fixture(arch) + "/model.safetensors"), path);
@@ -173,7 +173,7 @@ TEST_CASE("the size of the blocks an import works in does not show") {
 
 TEST_CASE("half-precision and double weights are widened or rounded to f32") {
   for (const DType dtype : {DType::bf16, DType::f16, DType::f64}) {
-    const ScratchDir scratch;
+    const TempDir scratch;
     Weights narrowed;
     copy_model("gpt2", scratch / "hf", [&](Weights& weights) {
       for (NamedTensor& tensor : weights) convert(tensor, dtype);
@@ -185,7 +185,7 @@ TEST_CASE("half-precision and double weights are widened or rounded to f32") {
 }
 
 TEST_CASE("names without the full model's prefix, masks and rotary tables are understood") {
-  const ScratchDir scratch;
+  const TempDir scratch;
   const Weights original = read_tensors(fixture("gpt2") + "/model.safetensors");
   copy_model("gpt2", scratch / "hf", [](Weights& weights) {
     for (NamedTensor& tensor : weights) tensor.record.name.erase(0, std::strlen("transformer."));
@@ -217,7 +217,7 @@ TEST_CASE("a tied head may be stored twice, or in the embedding's place, but not
     copy.record.name = head;
     weights.push_back(copy);
   };
-  const ScratchDir scratch;
+  const TempDir scratch;
   copy_model("gpt2", scratch / "twice", add_copy);
   check_import("gpt2", original, import_huggingface(scratch / "twice", scratch / "a", 1000));
 
@@ -257,7 +257,7 @@ TEST_CASE("weights that are not those of config.json are refused by tensor, shap
 }
 
 TEST_CASE("a directory that is no HuggingFace model is refused with what to give instead") {
-  const ScratchDir scratch;
+  const TempDir scratch;
   const auto refused = [&](const std::string& name) {
     return user_error([&] { import_huggingface(scratch / name, scratch / "ckpt"); });
   };
@@ -278,7 +278,7 @@ TEST_CASE("a directory that is no HuggingFace model is refused with what to give
 }
 
 TEST_CASE("a damaged index is refused with file and reason") {
-  const ScratchDir scratch;
+  const TempDir scratch;
   copy_model("gpt2", scratch / "hf");
   fs::rename(scratch / "hf/model.safetensors", scratch / "hf/model-00001-of-00001.safetensors");
   json map = json::object();

@@ -1,7 +1,6 @@
-// What the HuggingFace tests share: a scratch directory, the recorded fixtures, and editing of JSON files.
+// What the HuggingFace tests share: the recorded fixtures and ways to spoil a copy of them.
 #pragma once
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -9,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/support.h"
 #include "core/base/error.h"
 #include "core/checkpoint/shard_file.h"
 #include "support/catch.h"
@@ -16,27 +16,7 @@
 namespace trident::hf_test {
 
 namespace fs = std::filesystem;
-
-/// A directory that lives as long as this.
-class ScratchDir {
- public:
-  ScratchDir() {
-    std::string pattern = (fs::temp_directory_path() / "trident-hf-XXXXXX").string();
-    REQUIRE(::mkdtemp(pattern.data()) != nullptr);
-    path_ = pattern;
-  }
-  ~ScratchDir() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  ScratchDir(const ScratchDir&) = delete;
-  ScratchDir& operator=(const ScratchDir&) = delete;
-
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
+using test::TempDir;
 
 /// What transformers wrote: tests/oracle/fixtures/gpt2 or llama.
 inline std::string fixture(const std::string& arch) { return TRIDENT_SOURCE_DIR "/tests/oracle/fixtures/" + arch; }
