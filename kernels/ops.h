@@ -75,9 +75,9 @@ struct DropoutSpec {
 /// (((first_sequence + s) * heads_total + first_head + h) * context + query) * context_up4 + key, context_up4 = context
 /// rounded up to 4.
 struct AttentionArgs {
-  Tensor out;    ///< [T, H*K]; output of forward, input of backward
-  Tensor lse;    ///< f32 [B, H, C]: log-sum-exp of the scaled scores; output of forward, input of backward
-  Tensor qkv;    ///< [T, (H+2G)*K]
+  Tensor out;  ///< [T, H*K]; output of forward, input of backward
+  Tensor lse;  ///< f32 [B, H, C]: log-sum-exp of the scaled scores; output of forward, input of backward
+  Tensor qkv;  ///< [T, (H+2G)*K]
   int64_t context = 0, heads = 0, kv_heads = 0, head_size = 0;
   float scale = 1;
   bool causal = true;
@@ -96,9 +96,9 @@ struct AttentionBackwardArgs {
 enum class ActivationKind : uint8_t { gelu_tanh, swiglu, relu, silu };
 
 /// AdamW exactly as in PyTorch (Loshchilov and Hutter, arXiv 1711.05101), one pass over flat tensors of equal length:
-/// g = grad * grad_scale; master *= 1 - lr * weight_decay; m, v updated; master -= lr_t * m / (sqrt(v)/sqrt(1-b2^t) + eps).
-/// grad is f32, master/m/v f32. `weight` (compute dtype, may be absent or alias master when f32) receives the rounded
-/// master. grad is zeroed after being read when `zero_grad`.
+/// g = grad * grad_scale; master *= 1 - lr * weight_decay; m, v updated; master -= lr_t * m / (sqrt(v)/sqrt(1-b2^t) +
+/// eps). grad is f32, master/m/v f32. `weight` (compute dtype, may be absent or alias master when f32) receives the
+/// rounded master. grad is zeroed after being read when `zero_grad`.
 struct AdamWArgs {
   Tensor master, m, v, grad, weight;
   float lr = 0, beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f, weight_decay = 0;
@@ -153,7 +153,8 @@ class Ops {
   /// 1909.08053, section 3). logits_TV hold the columns of token ids [first_id, first_id + valid); columns from `valid`
   /// on are padding and count as -inf.
   ///   1. max_T = row maxima over valid columns; -inf when valid is 0      (then all-reduce max over the tensor axis)
-  ///   2. sum_T = sum exp(logit - max); target_T = logit - max of the target id, 0 when not on this rank  (all-reduce sum)
+  ///   2. sum_T = sum exp(logit - max); target_T = logit - max of the target id, 0 when not on this rank  (all-reduce
+  ///   sum)
   ///   3. loss_T = log(sum) - target (0 where target id < 0: ignored); when `gradient`, logits become softmax - onehot
   ///      (unscaled; 0 for ignored rows and padding columns)
   virtual void softmax_max(Stream, Tensor max_T, Tensor logits_TV, int64_t valid) const = 0;

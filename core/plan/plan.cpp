@@ -65,7 +65,7 @@ std::string rank_ranges(const std::vector<int>& ranks) {
 }  // namespace
 
 bool RankPlan::same_bytes(const RankPlan& other) const {
-  return parts == other.parts && staging_bytes == other.staging_bytes &&
+  return parts == other.parts &&
          std::equal(rows.begin(), rows.end(), other.rows.begin(), other.rows.end(),
                     [](const PlanRow& a, const PlanRow& b) { return a.what == b.what && a.bytes == b.bytes; });
 }
@@ -106,6 +106,22 @@ Plan make_plan(const Config& config, const Ops& ops) {
   return plan;
 }
 
+std::string describe(const RankPlan& plan) {
+  std::ostringstream out;
+  const auto row = [&](const std::string& what, size_t bytes) {
+    out << "  " << std::left << std::setw(40) << what << std::right << std::setw(14) << mebibytes(bytes) << '\n';
+  };
+  out << "stage " << plan.at.pipeline << ":";
+  for (const std::string& part : plan.parts) out << ' ' << part << (&part == &plan.parts.back() ? "" : ",");
+  out << "; " << plan.parameters << " parameters each\n";
+  for (const PlanRow& r : plan.rows) {
+    if (r.bytes > 0) row(build_string(r.what, " (", r.count, ")"), r.bytes);
+  }
+  row("device, in all", plan.device_bytes);
+  if (plan.staging_bytes > 0) row("host, while a checkpoint is written", plan.staging_bytes);
+  return out.str();
+}
+
 std::string describe(const Plan& plan, const Config& config) {
   std::ostringstream out;
   out << config.name << ": " << plan.parameters << " parameters on " << plan.topology.ranks()
@@ -115,28 +131,16 @@ std::string describe(const Plan& plan, const Config& config) {
   std::vector<bool> shown(plan.ranks.size(), false);
   for (size_t i = 0; i < plan.ranks.size(); ++i) {
     if (shown[i]) continue;
-    const RankPlan& first = plan.ranks[i];
+    RankPlan first = plan.ranks[i];
     std::vector<int> alike;
     for (size_t j = i; j < plan.ranks.size(); ++j) {
       if (!shown[j] && first.same_bytes(plan.ranks[j])) {
         shown[j] = true;
         alike.push_back(plan.ranks[j].rank);
+        first.staging_bytes = std::max(first.staging_bytes, plan.ranks[j].staging_bytes);
       }
     }
-    out << "\nrank" << (alike.size() > 1 ? "s " : " ") << rank_ranges(alike) << " (stage " << first.at.pipeline << "):";
-    for (const std::string& part : first.parts) out << ' ' << part << (&part == &first.parts.back() ? "" : ",");
-    out << "; " << first.parameters << " parameters each\n";
-    for (const PlanRow& row : first.rows) {
-      if (row.bytes == 0) continue;
-      out << "  " << std::left << std::setw(26) << row.what << std::right << std::setw(5) << row.count
-          << (row.count == 1 ? " buffer  " : " buffers ") << std::setw(16) << mebibytes(row.bytes) << '\n';
-    }
-    out << "  " << std::left << std::setw(40) << "device, in all" << std::right << std::setw(16)
-        << mebibytes(first.device_bytes) << '\n';
-    if (first.staging_bytes > 0) {
-      out << "  " << std::left << std::setw(40) << "host, while a checkpoint is written" << std::right << std::setw(16)
-          << mebibytes(first.staging_bytes) << '\n';
-    }
+    out << "\nrank" << (alike.size() > 1 ? "s " : " ") << rank_ranges(alike) << ", " << describe(first);
   }
   return out.str();
 }

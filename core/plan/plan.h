@@ -28,6 +28,7 @@ struct RankPlan {
   size_t device_bytes = 0;
   size_t staging_bytes = 0;  ///< host memory of an asynchronous checkpoint; 0 when checkpoints are synchronous
 
+  /// The same parts and device bytes in every row.
   bool same_bytes(const RankPlan&) const;
 };
 
@@ -45,6 +46,8 @@ RankPlan plan_rank(const Config&, int rank, const Ops& ops);
 /// Sums allocations by the text before the colon of their names, in order of first appearance.
 std::vector<PlanRow> allocation_rows(const std::vector<Allocation>&);
 
+/// One rank's table as text: what it holds, then bytes by purpose with the number of buffers.
+std::string describe(const RankPlan&);
 /// The plan as text: the grid, then a table for each group of ranks with equal bytes.
 std::string describe(const Plan&, const Config&);
 

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <fstream>
 #include <memory>
 
 #include "core/base/error.h"
@@ -144,11 +145,14 @@ void Trainer::compare_with_plan() {
   const RankPlan mine = plan_rank(config_, world_.rank(), run_->device().ops());
   size_t allocated = 0;
   for (const Allocation& a : run_->device().allocations()) allocated += a.bytes;
-  const double resident = world_reduce(static_cast<double>(peak_resident_bytes()), Reduce::max);
-  log::info(build_string("memory: planned ", format_bytes(static_cast<int64_t>(mine.device_bytes)), ", allocated ",
-                         format_bytes(static_cast<int64_t>(allocated)), " on rank 0; largest process ",
-                         format_bytes(static_cast<int64_t>(resident))));
   ensure(mine.device_bytes == allocated, "the plan is the program: planned and allocated bytes are equal");
+  const auto resident = static_cast<int64_t>(world_reduce(static_cast<double>(peak_resident_bytes()), Reduce::max));
+  if (!root()) return;
+  const std::string measured = build_string("memory: planned ", format_bytes(static_cast<int64_t>(mine.device_bytes)),
+                                            ", allocated ", format_bytes(static_cast<int64_t>(allocated)),
+                                            " on rank 0; largest process ", format_bytes(resident));
+  log::info(measured);
+  std::ofstream(dir_.file("plan.txt")) << describe(mine) << '\n' << measured << '\n';
 }
 
 void Trainer::record(const StepReport& report, double seconds) {

@@ -1,0 +1,100 @@
+#include "core/plan/plan.h"
+
+#include <numeric>
+
+#include "core/config/load.h"
+#include "core/plan/settings.h"
+#include "core/train/state.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "support/catch.h"
+
+using namespace trident;
+
+namespace {
+
+Config shipped(const std::string& name, std::vector<std::string> overrides = {}, int ranks = 0) {
+  return load_config(std::string(TRIDENT_SOURCE_DIR) + "/configs/" + name, overrides, ranks);
+}
+
+size_t bytes_of(const RankPlan& plan, const std::string& what) {
+  for (const PlanRow& row : plan.rows) {
+    if (row.what == what) return row.bytes;
+  }
+  return 0;
+}
+
+}  // namespace
+
+TEST_CASE("allocations are summed by the text before the colon, in order of appearance") {
+  const auto rows = allocation_rows({{"a: 1", Place::device, 5}, {"b", Place::device, 7}, {"a: 2", Place::device, 6}});
+  REQUIRE(rows.size() == 2);
+  CHECK(rows[0].what == "a");
+  CHECK(rows[0].count == 2);
+  CHECK(rows[0].bytes == 11);
+  CHECK(rows[1].bytes == 7);
+}
+
+TEST_CASE("GPT-2 124M on one rank takes the bytes that can be counted by hand") {
+  const auto ops = make_cpu_ops();
+  const Plan plan = make_plan(shipped("gpt2_124m.yaml", {}, 1), *ops);
+  CHECK(plan.parameters == 124439808);
+  REQUIRE(plan.ranks.size() == 1);
+  const RankPlan& rank = plan.ranks.front();
+  // Padding between parameters is less than 32 elements each, 12 parameters a layer.
+  CHECK(rank.parameters >= plan.parameters);
+  CHECK(rank.parameters <= plan.parameters + 32 * 12 * 14);
+  CHECK(bytes_of(rank, "parameters") == static_cast<size_t>(rank.parameters) * 2);
+  CHECK(bytes_of(rank, "gradients") == static_cast<size_t>(rank.parameters) * 4);
+  CHECK(bytes_of(rank, "first moments") == static_cast<size_t>(rank.parameters) * 4);
+  // Kept per layer and token, bf16: two norm outputs, two residual sums, qkv (3), attention, MLP inside (4) and its
+  // activation (4): 16 x 768 elements; statistics and the head's share come on top.
+  const size_t layers = size_t{12} * 4 * 1024 * 16 * 768 * 2;
+  CHECK(bytes_of(rank, "activations") > layers);
+  CHECK(bytes_of(rank, "activations") < layers + layers / 10);
+}
+
+TEST_CASE("ZeRO-1 shards master weights and moments over the data ranks, and nothing else") {
+  const auto ops = make_cpu_ops();
+  const std::vector<std::string> dp4 = {"train.global_batch=16", "parallel.data=4", "zero.stage=0"};
+  std::vector<std::string> zero1 = dp4;
+  zero1.back() = "zero.stage=1";
+  const RankPlan whole = plan_rank(shipped("gpt2_124m.yaml", dp4, 4), 1, *ops);
+  const RankPlan shard = plan_rank(shipped("gpt2_124m.yaml", zero1, 4), 1, *ops);
+  for (const char* what : {"master weights", "first moments", "second moments"}) {
+    CHECK(bytes_of(whole, what) == 4 * bytes_of(shard, what));
+  }
+  CHECK(bytes_of(whole, "gradients") == bytes_of(shard, "gradients"));
+  CHECK(bytes_of(whole, "activations") == bytes_of(shard, "activations"));
+}
+
+TEST_CASE("the first stage of 1F1B holds a slot for every stage behind it, GPipe one for every micro-batch") {
+  const auto ops = make_cpu_ops();
+  const auto slots = [&](const std::string& schedule, int rank) {
+    const RankPlan plan = plan_rank(
+        shipped("gpt2_124m.yaml", {"train.global_batch=32", "parallel.pipeline=4", "parallel.schedule=" + schedule}, 4),
+        rank, *ops);
+    for (const PlanRow& row : plan.rows) {
+      if (row.what == "activations") return row.count;
+    }
+    return int64_t{0};
+  };
+  CHECK(slots("1f1b", 0) == 4);
+  CHECK(slots("1f1b", 3) == 1);
+  CHECK(slots("gpipe", 0) == 8);
+}
+
+TEST_CASE("a trillion parameters on 800 ranks: every rank is planned, the state adds up") {
+  const auto ops = make_cpu_ops();
+  const Config config = shipped("trillion.yaml");
+  const Plan plan = make_plan(config, *ops);
+  REQUIRE(plan.ranks.size() == 800);
+  // The announcement's model: 298 layers of 17,408. 12 L D^2 plus embeddings and biases.
+  CHECK(static_cast<double>(plan.parameters) > 12.0 * 298 * 17408 * 17408);
+  // Everything that a checkpoint holds, over all ranks, is each parameter's master weight and two moments, once.
+  size_t state = 0;
+  for (const RankPlan& rank : plan.ranks) state += rank.staging_bytes;
+  CHECK(state == static_cast<size_t>(plan.parameters) * 12);
+  const std::string text = describe(plan, config);
+  CHECK(text.find("stage 49: layers") != std::string::npos);
+  CHECK(text.find("head") != std::string::npos);
+}
