@@ -139,9 +139,9 @@ Bounds backward_bounds(const Spec& s, const Oracle& oracle) {
     const double e_delta = e_dot * product(dout, row.out, out, row.out, K, true);
     for (size_t j = 0; j < row.score.size(); ++j) {
       const double p = std::exp(row.score[j] - lse[row.lse]);
-      const double dp = f * std::abs(product(dout, row.out, qkv, row.value[j], K, false));
+      const double dp = f * product(dout, row.out, qkv, row.value[j], K, false);
       // With dropout dp is 0 or f do.v: the larger of the two distances from delta.
-      const double ds = p * (dp + std::abs(delta));
+      const double ds = p * (s.dropout > 0 ? std::abs(dp) + std::abs(delta) : std::abs(dp - delta));
       const double e_ds =
           p * (e_dot * f * product(dout, row.out, qkv, row.value[j], K, true) + e_delta) + ds * (row.relative + 2 + c);
       for (size_t k = 0; k < K; ++k) {
