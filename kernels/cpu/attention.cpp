@@ -58,6 +58,24 @@ void update_softmax(const ForwardTiles& tiles, int64_t keys, bool diagonal) {
   }
 }
 
+/// Applies dropout to the tile's probabilities. Factors are made along the keys, probabilities lie along the queries:
+/// kLanes queries at a time meet.
+void drop_probabilities(const AttentionArgs& args, int64_t sequence, int64_t head, int64_t first_query, int64_t queries,
+                        int64_t first_key, int64_t keys, const ForwardTiles& tiles) {
+  float factor[kLanes][kTile] = {};
+  for (int64_t i = 0; i < queries; i += kLanes) {
+    for (int64_t lane = 0; lane < std::min<int64_t>(kLanes, queries - i); ++lane) {
+      attention_dropout(args, sequence, head, first_query + i + lane, first_key, keys, factor[lane]);
+    }
+    for (int64_t j = 0; j < keys; ++j) {
+      VecF across;
+      for (int lane = 0; lane < kLanes; ++lane) across[lane] = factor[lane][j];
+      float* prob = tiles.score_JI + j * kTile + i;
+      store(prob, load(prob) * across);
+    }
+  }
+}
+
 template <class T>
 void forward_tile(const AttentionArgs& args, const AttentionShape& shape, int64_t sequence, int64_t head, int64_t tile,
                   const ForwardTiles& tiles) {
@@ -78,23 +96,19 @@ void forward_tile(const AttentionArgs& args, const AttentionShape& shape, int64_
     const int64_t keys = shape.positions(key_tile), first_key = key_tile * kTile;
     load_tile(tiles.k_JP, k + first_key * shape.qkv_stride, shape.qkv_stride, keys, shape, 1.0f);
     load_tile(tiles.v_JP, v + first_key * shape.qkv_stride, shape.qkv_stride, keys, shape, 1.0f);
+    const bool diagonal = args.causal && key_tile == tile;
     tile_product(round_to_rows(keys), kTile, shape.head_size, tiles.k_JP, shape.padded, 1, tiles.q_KI, kTile,
-                 tiles.score_JI, kTile, false);
-    update_softmax(tiles, keys, args.causal && key_tile == tile);
+                 tiles.score_JI, kTile, false, diagonal ? Visible::columns_from_row : Visible::all);
+    update_softmax(tiles, keys, diagonal);
     for (int64_t i = 0; i < queries; ++i) {
+      if (tiles.rescale_I[i] == 1.0f) continue;
       for (int64_t p = 0; p < shape.padded; p += kLanes) {
         store(tiles.out_IP + i * shape.padded + p, load(tiles.out_IP + i * shape.padded + p) * tiles.rescale_I[i]);
       }
     }
-    if (args.dropout > 0) {
-      float factor[kTile];
-      for (int64_t i = 0; i < queries; ++i) {
-        attention_dropout(args, sequence, head, tile * kTile + i, first_key, keys, factor);
-        for (int64_t j = 0; j < keys; ++j) tiles.score_JI[j * kTile + i] *= factor[j];
-      }
-    }
+    if (args.dropout > 0) drop_probabilities(args, sequence, head, tile * kTile, queries, first_key, keys, tiles);
     tile_product(rows, shape.padded, keys, tiles.score_JI, 1, kTile, tiles.v_JP, shape.padded, tiles.out_IP,
-                 shape.padded, true);
+                 shape.padded, true, diagonal ? Visible::sum_to_row : Visible::all);
   }
 
   float* lse = args.lse.as<float>() + (sequence * shape.heads + head) * shape.context + tile * kTile;
@@ -114,14 +128,13 @@ void attention_forward(const AttentionArgs& args) {
   const AttentionShape shape(args);
   const size_t floats = ForwardTiles::floats(shape);
   const int64_t items = shape.sequences * shape.heads * shape.tiles;
-  const int team = attention_team(items, args.qkv.numel(), args.scratch, floats * sizeof(float));
+  const ThreadScratch scratch(args.scratch, floats, items, args.qkv.numel());
   with_float(args.qkv.dtype, [&](auto tag) {
     using T = TypeOf<decltype(tag)>;
     // Tiles of one head cost more the later they lie, so they are dealt out one by one.
-#pragma omp parallel num_threads(team)
+#pragma omp parallel num_threads(scratch.team())
     {
-      const ForwardTiles tiles(
-          static_cast<float*>(args.scratch.data) + floats * static_cast<size_t>(omp_get_thread_num()), shape);
+      const ForwardTiles tiles(scratch.part(omp_get_thread_num()), shape);
 #pragma omp for schedule(static, 1)
       for (int64_t item = 0; item < items; ++item) {
         const int64_t tile = item % shape.tiles, head = item / shape.tiles % shape.heads;
@@ -132,7 +145,7 @@ void attention_forward(const AttentionArgs& args) {
 }
 
 size_t attention_scratch_bytes(const AttentionArgs& args) {
-  return ForwardTiles::floats(AttentionShape(args)) * sizeof(float) * static_cast<size_t>(omp_get_max_threads());
+  return ThreadScratch::bytes(ForwardTiles::floats(AttentionShape(args)), omp_get_max_threads());
 }
 
 }  // namespace trident::cpu

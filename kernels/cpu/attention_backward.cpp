@@ -89,24 +89,29 @@ class HeadBackward {
   /// One tile of queries of one head against the current tile of keys.
   void run_pair(int64_t member, int64_t tile, int64_t key_tile) const {
     const int64_t first_query = tile * kTile, queries = shape_.positions(tile), keys = shape_.positions(key_tile);
+    const bool diagonal = args_.causal && tile == key_tile;
     const int64_t head_size = shape_.head_size, padded = shape_.padded, rows = round_to_rows(queries);
     load_tile(tiles_.q_IP, qkv_ + first_query * shape_.qkv_stride + head(member) * head_size, shape_.qkv_stride,
               queries, shape_, args_.scale);
     load_tile(tiles_.dout_IP, dout_ + first_query * shape_.out_stride + head(member) * head_size, shape_.out_stride,
               queries, shape_, 1.0f);
-    tile_product(rows, kTile, head_size, tiles_.q_IP, padded, 1, tiles_.k_KJ, kTile, tiles_.prob_IJ, kTile, false);
-    tile_product(rows, kTile, head_size, tiles_.dout_IP, padded, 1, tiles_.v_KJ, kTile, tiles_.dscore_IJ, kTile, false);
+    const Visible columns = diagonal ? Visible::columns_to_row : Visible::all;
+    tile_product(rows, kTile, head_size, tiles_.q_IP, padded, 1, tiles_.k_KJ, kTile, tiles_.prob_IJ, kTile, false,
+                 columns);
+    tile_product(rows, kTile, head_size, tiles_.dout_IP, padded, 1, tiles_.v_KJ, kTile, tiles_.dscore_IJ, kTile, false,
+                 columns);
     for (int64_t i = 0; i < queries; ++i) {
-      const bool diagonal = args_.causal && tile == key_tile;
       backpropagate_softmax(member, first_query, i, key_tile * kTile, diagonal ? std::min(keys, i + 1) : keys);
     }
     const int64_t key_rows = round_to_rows(keys);
+    const Visible from_row = diagonal ? Visible::sum_from_row : Visible::all;
     tile_product(key_rows, padded, queries, tiles_.prob_IJ, 1, kTile, tiles_.dout_IP, padded, tiles_.dv_JP, padded,
-                 true);
-    tile_product(key_rows, padded, queries, tiles_.dscore_IJ, 1, kTile, tiles_.q_IP, padded, tiles_.dk_JP, padded,
-                 true);
+                 true, from_row);
+    tile_product(key_rows, padded, queries, tiles_.dscore_IJ, 1, kTile, tiles_.q_IP, padded, tiles_.dk_JP, padded, true,
+                 from_row);
     float* dq = tiles_.dq_CP + (member * shape_.tiles * kTile + first_query) * padded;
-    tile_product(rows, padded, keys, tiles_.dscore_IJ, kTile, 1, tiles_.k_JP, padded, dq, padded, true);
+    tile_product(rows, padded, keys, tiles_.dscore_IJ, kTile, 1, tiles_.k_JP, padded, dq, padded, true,
+                 diagonal ? Visible::sum_to_row : Visible::all);
   }
 
   /// Row i: scores become dropped-out probabilities, gradients of those become gradients of the scores; keys past
@@ -161,13 +166,12 @@ void attention_backward(const AttentionBackwardArgs& args) {
   const AttentionShape shape(args.forward);
   const size_t floats = BackwardTiles::floats(shape);
   const int64_t items = shape.sequences * shape.kv_heads;
-  const int team = attention_team(items, args.forward.qkv.numel(), args.scratch, floats * sizeof(float));
+  const ThreadScratch scratch(args.scratch, floats, items, args.forward.qkv.numel());
   with_float(args.forward.qkv.dtype, [&](auto tag) {
     using T = TypeOf<decltype(tag)>;
-#pragma omp parallel num_threads(team)
+#pragma omp parallel num_threads(scratch.team())
     {
-      const BackwardTiles tiles(
-          static_cast<float*>(args.scratch.data) + floats * static_cast<size_t>(omp_get_thread_num()), shape);
+      const BackwardTiles tiles(scratch.part(omp_get_thread_num()), shape);
 #pragma omp for schedule(static)
       for (int64_t item = 0; item < items; ++item) {
         HeadBackward<T>(args, shape, item / shape.kv_heads, item % shape.kv_heads, tiles).run();
@@ -177,8 +181,7 @@ void attention_backward(const AttentionBackwardArgs& args) {
 }
 
 size_t attention_scratch_bytes(const AttentionBackwardArgs& args) {
-  return BackwardTiles::floats(AttentionShape(args.forward)) * sizeof(float) *
-         static_cast<size_t>(omp_get_max_threads());
+  return ThreadScratch::bytes(BackwardTiles::floats(AttentionShape(args.forward)), omp_get_max_threads());
 }
 
 }  // namespace trident::cpu
