@@ -1,6 +1,5 @@
 // trident ckpt import|export: HuggingFace directories in and out.
 #include <cstdio>
-#include <map>
 #include <memory>
 #include <string>
 
@@ -29,22 +28,22 @@ void add_import(CLI::App& ckpt) {
 
 void add_export(CLI::App& ckpt) {
   struct Options {
-    std::string checkpoint, hf_dir;
+    std::string checkpoint, hf_dir, dtype = "f32";
     HfExportOptions files;
   };
   const auto options = std::make_shared<Options>();
-  const std::map<std::string, DType> dtypes = {{"f32", DType::f32}, {"bf16", DType::bf16}};
   CLI::App* command = ckpt.add_subcommand("export", "a checkpoint, of any grid -> a directory that transformers loads");
   command->add_option("CKPT_DIR", options->checkpoint, "a checkpoint, a directory of them or a run (the newest)")
       ->required();
   command->add_option("HF_DIR", options->hf_dir, "made; must be new or empty")->required();
-  command->add_option("--dtype", options->files.dtype, "of the weights")
-      ->transform(CLI::CheckedTransformer(dtypes))
-      ->default_str("f32");
+  command->add_option("--dtype", options->dtype, "of the weights")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
   command->add_option("--max-shard-bytes", options->files.max_shard_bytes, "split the weights into files of this size")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->callback([options] {
+    options->files.dtype = options->dtype == "f32" ? DType::f32 : DType::bf16;
     export_huggingface(options->checkpoint, options->hf_dir, options->files);
     std::printf("%s is ready for transformers (from_pretrained); the tokenizer's files are not part of it\n",
                 options->hf_dir.c_str());
