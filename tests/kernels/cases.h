@@ -18,6 +18,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/check.h"
 #include "kernels/ops.h"
 
 namespace trident::cases {
@@ -105,9 +106,6 @@ class Random {
 
 /// A seed from the case's name.
 uint64_t seed_of(std::string_view name);
-
-/// f32, or f64 beside f64: the dtype of statistics and parameter gradients.
-constexpr DType statistics_of(DType compute) { return compute == DType::f64 ? DType::f64 : DType::f32; }
 
 /// |x| elementwise.
 Values magnitudes(const Values& x);

@@ -162,7 +162,7 @@ Case forward_case(const Spec& s) {
     Random random(seed);
     std::vector<Operand> o{qkv_of(s, random)};
     o.push_back({"out", Use::out, s.dtype, {s.rows(), s.out_width()}, {}});
-    o.push_back({"lse", Use::out, statistics_of(s.dtype), {s.sequences, s.heads, s.context}, {}});
+    o.push_back({"lse", Use::out, statistics_dtype(s.dtype), {s.sequences, s.heads, s.context}, {}});
     return o;
   };
   c.run = [s](const Ops& ops, Arguments& t) {
@@ -187,9 +187,9 @@ Case backward_case(const Spec& s) {
     const Tensor lse_tensor(lse.data(), DType::f64, {s.sequences, s.heads, s.context});
     make_reference_ops()->attention_forward({}, args_of(s, qkv_tensor, out_tensor, lse_tensor));
     for (double& x : out) x = round_to(s.dtype, x);
-    for (double& x : lse) x = round_to(statistics_of(s.dtype), x);
+    for (double& x : lse) x = round_to(statistics_dtype(s.dtype), x);
     o.push_back({"out", Use::in, s.dtype, {s.rows(), s.out_width()}, out});
-    o.push_back({"lse", Use::in, statistics_of(s.dtype), {s.sequences, s.heads, s.context}, lse});
+    o.push_back({"lse", Use::in, statistics_dtype(s.dtype), {s.sequences, s.heads, s.context}, lse});
     const Values dout = random.normal(s.dtype, s.rows() * s.out_width());
     o.push_back({"dout", Use::in, s.dtype, {s.rows(), s.out_width()}, dout});
     o.push_back({"dqkv", Use::out, s.dtype, {s.rows(), s.qkv_width()}, {}});

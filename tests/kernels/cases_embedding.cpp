@@ -69,7 +69,7 @@ Case embedding_backward_case(const Spec& s) {
   c.name = name_of("embedding_backward", s);
   c.operands = [s, seed = seed_of(c.name)] {
     Random random(seed);
-    const DType grad = statistics_of(s.dtype);
+    const DType grad = statistics_dtype(s.dtype);
     std::vector<Operand> o{ids_of(s, random)};
     o.push_back({"dy", Use::in, s.dtype, {s.tokens, s.width}, random.normal(s.dtype, s.tokens * s.width)});
     o.push_back({"dtable", Use::inout, grad, {s.rows, s.width}, random.normal(grad, s.rows * s.width)});
@@ -118,7 +118,7 @@ Case position_backward_case(const Spec& s, int64_t context, int64_t first_row) {
   c.name = build_string(name_of("position_backward", s), " context ", context, " from ", first_row);
   c.operands = [s, seed = seed_of(c.name)] {
     Random random(seed);
-    const DType grad = statistics_of(s.dtype);
+    const DType grad = statistics_dtype(s.dtype);
     std::vector<Operand> o;
     o.push_back({"dy", Use::in, s.dtype, {s.tokens, s.width}, random.normal(s.dtype, s.tokens * s.width)});
     o.push_back({"dtable", Use::inout, grad, {s.rows, s.width}, random.normal(grad, s.rows * s.width)});

@@ -62,7 +62,7 @@ Operand max_of(const Spec& s, const Values& logits) {
   for (size_t t = 0; t < max.size(); ++t) {
     for (int64_t v = 0; v < s.valid; ++v) max[t] = std::max(max[t], logit(s, logits, t, v));
   }
-  return {"max", Use::in, statistics_of(s.dtype), {s.rows}, max};
+  return {"max", Use::in, statistics_dtype(s.dtype), {s.rows}, max};
 }
 
 Case max_case(const Spec& s) {
@@ -71,7 +71,7 @@ Case max_case(const Spec& s) {
   c.operands = [s, seed = seed_of(c.name)] {
     Random random(seed);
     std::vector<Operand> o{logits_of(s, Use::in, random)};
-    o.push_back({"max", Use::out, statistics_of(s.dtype), {s.rows}, {}});
+    o.push_back({"max", Use::out, statistics_dtype(s.dtype), {s.rows}, {}});
     return o;
   };
   c.run = [s](const Ops& ops, Arguments& t) { ops.softmax_max(t.stream(), t["max"], t["logits"], s.valid); };
@@ -102,8 +102,8 @@ Case sum_case(const Spec& s) {
     std::vector<Operand> o{logits_of(s, Use::in, random)};
     o.push_back(max_of(s, o[0].values));
     o.push_back(ids_of(s, random));
-    o.push_back({"sum", Use::out, statistics_of(s.dtype), {s.rows}, {}});
-    o.push_back({"target", Use::out, statistics_of(s.dtype), {s.rows}, {}});
+    o.push_back({"sum", Use::out, statistics_dtype(s.dtype), {s.rows}, {}});
+    o.push_back({"target", Use::out, statistics_dtype(s.dtype), {s.rows}, {}});
     return o;
   };
   c.run = [s](const Ops& ops, Arguments& t) {
@@ -137,7 +137,7 @@ Case loss_case(const Spec& s) {
   c.name = name_of("softmax_loss", s);
   c.operands = [s, seed = seed_of(c.name)] {
     Random random(seed);
-    const DType statistics = statistics_of(s.dtype);
+    const DType statistics = statistics_dtype(s.dtype);
     std::vector<Operand> o{logits_of(s, s.gradient ? Use::inout : Use::in, random)};
     o.push_back(max_of(s, o[0].values));
     o.push_back(ids_of(s, random));

@@ -83,8 +83,8 @@ Case forward_case(const Spec& s) {
     std::vector<Operand> o = inputs_of(s, random);
     if (s.bias) o.push_back({"b", Use::in, s.dtype, {s.width}, random.normal(s.dtype, s.width)});
     o.push_back({"y", Use::out, s.dtype, {s.rows, s.width}, {}});
-    o.push_back({"rstd", Use::out, statistics_of(s.dtype), {s.rows}, {}});
-    if (s.centered()) o.push_back({"mean", Use::out, statistics_of(s.dtype), {s.rows}, {}});
+    o.push_back({"rstd", Use::out, statistics_dtype(s.dtype), {s.rows}, {}});
+    if (s.centered()) o.push_back({"mean", Use::out, statistics_dtype(s.dtype), {s.rows}, {}});
     return o;
   };
   c.run = [s](const Ops& ops, Arguments& t) {
@@ -148,7 +148,7 @@ Bounds backward_bounds(const Spec& s, const Oracle& oracle) {
 void push_statistics(const Spec& s, std::vector<Operand>& o) {
   const Values x = o[0].values;
   const auto width = static_cast<size_t>(s.width);
-  const DType dtype = statistics_of(s.dtype);
+  const DType dtype = statistics_dtype(s.dtype);
   const Values ones(width, 1.0);
   Values mean, rstd, y(width);
   for (size_t t = 0; t < static_cast<size_t>(s.rows); ++t) {
@@ -166,7 +166,7 @@ Case backward_case(const Spec& s) {
   c.name = name_of("backward", s);
   c.operands = [s, seed = seed_of(c.name)] {
     Random random(seed);
-    const DType grad = statistics_of(s.dtype);
+    const DType grad = statistics_dtype(s.dtype);
     const int64_t n = s.rows * s.width;
     std::vector<Operand> o = inputs_of(s, random);
     push_statistics(s, o);

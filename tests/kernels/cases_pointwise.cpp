@@ -156,7 +156,7 @@ Case bias_backward_case(int64_t rows, int64_t width, DType dtype) {
   c.name = build_string("bias_backward ", rows, "x", width, " ", dtype_name(dtype));
   c.operands = [=, seed = seed_of(c.name)] {
     Random random(seed);
-    const DType grad = statistics_of(dtype);
+    const DType grad = statistics_dtype(dtype);
     std::vector<Operand> o;
     o.push_back({"dy", Use::in, dtype, {rows, width}, random.normal(dtype, rows * width)});
     o.push_back({"db", Use::inout, grad, {width}, random.normal(grad, width)});
