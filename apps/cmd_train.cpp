@@ -2,6 +2,7 @@
 
 #include "apps/arguments.h"
 #include "apps/commands.h"
+#include "core/base/error.h"
 #include "core/run/signals.h"
 #include "core/run/trainer.h"
 
@@ -23,8 +24,12 @@ void add_train_command(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   command->callback([options, &exit_code] {
     watch_stop_signals();
-    exit_code = with_world(options->config,
-                           [&](const Config& config, World& world) { return train(config, world, options->train); });
+    exit_code = with_world(options->config, [&](const Config& config, World& world) {
+      if (config.data.train.empty()) {
+        throw UserError("data.train: there is nothing to train on; add `train: [{path: PREFIX}]` under data");
+      }
+      return train(config, world, options->train);
+    });
   });
 }
 

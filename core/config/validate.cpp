@@ -210,9 +210,6 @@ class Checker {
 
   void check_data() {
     const DataConfig& d = c_.data;
-    if (d.train.empty() && ranks_ > 0) {
-      fail({"data.train"}, "there is nothing to train on; add `train: [{path: PREFIX}]` under data");
-    }
     check_sources("data.train", d.train);
     check_sources("data.valid", d.valid);
     if (d.eval_every > 0 && d.valid.empty()) {
