@@ -26,14 +26,27 @@ def config_reference(trident):
     return "<details><summary>All keys</summary>\n\n" + text.replace("### ", "#### ") + "\n</details>\n"
 
 
+MODELS = {
+    "gpt2": "GPT-2, tied embeddings",
+    "dropout5": "GPT-2, 5 layers, dropout",
+    "uneven": "GPT-2, odd sizes",
+    "llama": "Llama, grouped-query attention, untied",
+    "wide_vocabulary": "GPT-2, vocabulary 50,257",
+}
+
+
 def support_table():
-    """The grids that tests/grid trains and compares: a table in tests/grid/cases.h, one row a case."""
-    source = (ROOT / "tests/grid/cases.h").read_text()
-    rows = re.findall(r'^\s*\{"([^"]+)",\s*(\d+),\s*"([^"]*)"', source, re.M)
-    if not rows:
-        sys.exit("tests/grid/cases.h: no cases found")
-    lines = ["| grid | ranks | config |", "|---|---|---|"]
-    lines += [f"| {name} | {ranks} | `{overrides}` |" for name, ranks, overrides in rows]
+    """The grids that tests/grid/follow_test.cpp trains and holds against one rank, one row a case."""
+    source = (ROOT / "tests/grid/follow_test.cpp").read_text()
+    lines = ["| ranks | grid | ZeRO | precision | model |", "|---|---|---|---|---|"]
+    for ranks, cases in re.findall(r"check_grids\((\d+),\s*\{(.*?)\}\);", source, re.S):
+        for model, grid, rest in re.findall(r'\{(\w+)\(\), "([^"]*)"([^}]*)', cases):
+            fields = [field.strip(' "') for field in rest.split(",")[1:]]
+            zero = fields[0] if fields else "0"
+            precision = fields[2] if len(fields) > 2 else "fp32"
+            lines.append(f"| {ranks} | {grid} | {zero} | {precision} | {MODELS[model]} |")
+    if len(lines) < 10:
+        sys.exit("tests/grid/follow_test.cpp: its tables of cases were not understood")
     return "\n".join(lines) + "\n"
 
 
