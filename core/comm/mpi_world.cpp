@@ -89,7 +89,7 @@ class MpiWorld final : public World {
     return std::make_unique<MpiCommunicator>(group, number, axis, std::move(world_ranks), *shared_);
   }
 
-  void abort(int code, std::string_view message) override { watchdog_->end_job(code, message); }
+  void abort(int code, std::string_view message) override { watchdog_->fail(code, message); }
 
  private:
   const std::string host_;

@@ -18,6 +18,9 @@ using namespace std::chrono_literals;
 constexpr int kQuery = 1, kAnswer = 2, kClaim = 3, kGrant = 4;
 constexpr auto kPollPeriod = 50ms;
 constexpr Seconds kAnswerLimit = 2s;
+/// How long ranks without the word wait for the end: the speaker's report, and mpirun takes its time to kill the others
+/// (twice odls_base_sigkill_timeout).
+constexpr auto kEndLimit = 120s;
 /// Ranks asked for the word before one speaks unasked: only when all of these are stopped can two lines appear.
 constexpr int kClaimRanks = 4;
 /// The line names at most so many ranks.
@@ -158,12 +161,22 @@ std::string Watchdog::report(const Stall& stall) {
 void Watchdog::give_up(const Stall& stall) {
   try {
     if (claim_the_word()) end_job(2, report(stall));
-    // Another rank speaks and ends the job; it needs two answer limits at most.
-    std::this_thread::sleep_for(5 * kAnswerLimit);
+    // Another rank speaks and ends the job.
+    std::this_thread::sleep_for(kEndLimit);
     end_job(2, build_string(stall.operation, " timed out at ", ledger_.place()));
   } catch (const RunError& error) {
     end_job(2, build_string(stall.operation, " timed out at ", ledger_.place(), ", and then ", error.what()));
   }
+}
+
+void Watchdog::fail(int code, std::string_view message) {
+  try {
+    // Another rank speaks and ends the job.
+    if (!claim_the_word()) std::this_thread::sleep_for(kEndLimit);
+  } catch (const RunError&) {
+    // MPI no longer delivers: better two lines than none.
+  }
+  end_job(code, message);
 }
 
 void Watchdog::end_job(int code, std::string_view message) const {

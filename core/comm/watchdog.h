@@ -48,6 +48,9 @@ class Watchdog {
   /// speaks. Any thread.
   [[noreturn]] void give_up(const Stall& stall);
 
+  /// Ends the job like end_job, but of several ranks that fail one speaks: the first. Any thread.
+  [[noreturn]] void fail(int code, std::string_view message);
+
   /// Ends the job after "trident: rank N (host): message" on stderr. Any thread.
   [[noreturn]] void end_job(int code, std::string_view message) const;
 
