@@ -1,9 +1,11 @@
 #include "apps/launch.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <thread>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
@@ -15,10 +17,29 @@
 namespace trident {
 namespace {
 
-// The same mistake usually strikes every rank: rank 0 speaks at once, the others wait a moment for it to end the job.
-[[noreturn]] void end_job(World& world, int code) {
+struct Failure {
+  int code;
+  std::string message;
+};
+
+// Of the exception in flight.
+Failure current_failure() {
+  try {
+    throw;
+  } catch (const UserError& e) {
+    return {1, e.what()};
+  } catch (const std::exception& e) {
+    return {2, build_string("fault: ", e.what())};
+  }
+}
+
+// What strikes every rank is best told by rank 0. Whoever comes first speaks, alone, and the job ends. (GCC does not
+// see that a virtual function does not return, hence a result.)
+int end_job(World& world, const Failure& failure) {
   std::fflush(stdout);
-  world.abort(code, "stopping all ranks");
+  if (world.rank() != 0) std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  world.abort(failure.code, failure.message);
+  return failure.code;
 }
 
 }  // namespace
@@ -28,35 +49,41 @@ bool is_checkpoint(const std::string& path) { return std::filesystem::exists(pat
 Config load_experiment(const ConfigArguments& arguments, int ranks) {
   if (!is_checkpoint(arguments.path)) return load_config(arguments.path, arguments.overrides, ranks);
   // The grid that wrote it says nothing about the ranks that read it.
-  std::vector<std::string> overrides = {"parallel={}", "zero={}"};
+  std::vector<std::string> overrides = {
+      "parallel.pipeline=1",    "parallel.tensor=1",         "parallel.data=auto", "parallel.sequence=false",
+      "parallel.schedule=1f1b", "parallel.virtual_stages=1", "zero.stage=0"};
   overrides.insert(overrides.end(), arguments.overrides.begin(), arguments.overrides.end());
   return load_config_text(read_manifest(arguments.path).meta.config, arguments.path + "/manifest.json", overrides,
                           ranks);
 }
 
-int report_exception(const std::string& prefix) {
-  try {
-    throw;
-  } catch (const UserError& e) {
-    std::fprintf(stderr, "%s: %s\n", prefix.c_str(), e.what());
-    return 1;
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "%s: fault: %s\n", prefix.c_str(), e.what());
-    return 2;
-  }
+int report_exception() {
+  const Failure failure = current_failure();
+  std::fprintf(stderr, "trident: %s\n", failure.message.c_str());
+  return failure.code;
 }
 
 int with_world(const ConfigArguments& arguments, const std::function<int(const Config&, World&)>& body) {
   const MpiSession mpi;
   Config config;
-  std::unique_ptr<World> world;
+  int code = 0;
+  std::string mistake;
   try {
     config = load_experiment(arguments, mpi.ranks());
+  } catch (const std::exception&) {
+    Failure failure = current_failure();
+    code = failure.code;
+    mistake = std::move(failure.message);
+  }
+  // Usually every rank fails alike, and one speaks; a node that lacks the file must not leave the others waiting.
+  const int speaker = mpi.lowest_rank(code != 0);
+  if (speaker == mpi.rank()) std::fprintf(stderr, "trident: %s\n", mistake.c_str());
+  if (speaker >= 0) return std::max(code, 1);
+  std::unique_ptr<World> world;
+  try {
     world = make_mpi_world(std::chrono::duration<double>(config.comm.timeout));
   } catch (const std::exception&) {
-    // Every rank reads the same file and fails alike; one speaks.
-    if (mpi.rank() == 0) return report_exception("trident");
-    return 1;
+    return report_exception();
   }
   log::configure(world->rank(), config.log.level);
   const std::string threads = place_threads(world->local_rank(), world->local_size());
@@ -64,10 +91,8 @@ int with_world(const ConfigArguments& arguments, const std::function<int(const C
   try {
     return body(config, *world);
   } catch (const std::exception&) {
-    if (world->size() == 1) return report_exception("trident");
-    if (world->rank() != 0) std::this_thread::sleep_for(std::chrono::milliseconds(500));
-    const int code = report_exception(build_string("trident: rank ", world->rank(), " on ", world->host()));
-    end_job(*world, code);
+    if (world->size() == 1) return report_exception();
+    return end_job(*world, current_failure());
   }
 }
 

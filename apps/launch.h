@@ -28,6 +28,6 @@ bool is_checkpoint(const std::string& path);
 int with_world(const ConfigArguments&, const std::function<int(const Config&, World&)>& body);
 
 /// Prints "trident: MESSAGE" for the exception in flight and returns its exit code (see core/base/error.h).
-int report_exception(const std::string& prefix);
+int report_exception();
 
 }  // namespace trident

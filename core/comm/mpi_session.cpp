@@ -24,4 +24,11 @@ int MpiSession::rank() const {
   return rank;
 }
 
+int MpiSession::lowest_rank(bool mine) const {
+  const int nobody = ranks();
+  int lowest = mine ? rank() : nobody;
+  MPI_Allreduce(MPI_IN_PLACE, &lowest, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
+  return lowest == nobody ? -1 : lowest;
+}
+
 }  // namespace trident

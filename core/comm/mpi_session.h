@@ -12,6 +12,8 @@ class MpiSession {
 
   int ranks() const;
   int rank() const;
+  /// The lowest rank that says true, -1 when none does. Collective.
+  int lowest_rank(bool mine) const;
 };
 
 }  // namespace trident
