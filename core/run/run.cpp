@@ -112,7 +112,8 @@ StartReport Run::load(const std::string& checkpoint, Checksums checksums) {
     skipped_ = counter(meta, "skipped_steps", 0);
     tokens_ = counter(meta, "tokens", 0);
   }
-  if (train_data_ && counter(meta, "dataset_tokens", train_data_->tokens()) != train_data_->tokens()) {
+  if (world_.rank() == 0 && train_data_ &&
+      counter(meta, "dataset_tokens", train_data_->tokens()) != train_data_->tokens()) {
     log::warn(build_string("data.train holds ", train_data_->tokens(), " tokens, it held ",
                            counter(meta, "dataset_tokens", 0), " when ", checkpoint,
                            " was written: samples seen before may come again"));
@@ -185,7 +186,7 @@ StepReport Run::train_step(bool stop) {
   } else {
     ++skipped_;
     const BadStep bad = find_bad_step(report);
-    log::warn(build_string(describe(bad), "; the step is not applied"));
+    if (world_.rank() == 0) log::warn(build_string(describe(bad), "; the step is not applied"));
     guard_.bad(bad);
   }
   return report;

@@ -48,6 +48,7 @@ class Trainer {
 
  private:
   bool root() const { return world_.rank() == 0; }
+  void refuse_occupied_directory();
   std::string choose_checkpoint();
   void start();
   void measure_peak();
@@ -71,35 +72,34 @@ class Trainer {
   bool stop_ = false;
 };
 
+void Trainer::refuse_occupied_directory() {
+  if (world_reduce(root() && holds_a_run(dir_) ? 1.0 : 0.0, Reduce::max) > 0) {
+    throw UserError(build_string(
+        dir_.path, " already holds a run: choose another `out`, remove it, or continue it with --resume auto"));
+  }
+}
+
 // Which checkpoint to start from; "" for fresh weights. Says what it skipped.
 std::string Trainer::choose_checkpoint() {
-  if (options_.resume == "none") {
-    const bool occupied = world_reduce(root() && holds_a_run(dir_) ? 1.0 : 0.0, Reduce::max) > 0;
-    if (occupied) {
-      throw UserError(build_string(
-          dir_.path, " already holds a run: choose another `out`, remove it, or continue it with --resume auto"));
-    }
-    return "";
+  if (options_.resume == "none") return "";
+  const bool automatic = options_.resume == "auto";
+  const Resume found = pick_newest_valid(automatic ? dir_.checkpoints() : options_.resume, *run_->grid().world, true);
+  for (const SkippedCheckpoint& skipped : found.skipped) {
+    if (root()) log::warn(build_string("skipped ", skipped.path, ": ", skipped.reason));
   }
-  if (options_.resume != "auto") {
-    const Resume found = pick_newest_valid(options_.resume, *run_->grid().world, true);
-    // A directory of checkpoints, or one checkpoint by its own path.
-    if (found.found()) return found.path;
-    return options_.resume;
-  }
-  const Resume found = pick_newest_valid(dir_.checkpoints(), *run_->grid().world, true);
-  for (const SkippedCheckpoint& skipped : found.skipped)
-    log::warn(build_string("skipped ", skipped.path, ": ", skipped.reason));
-  return found.path;
+  // What the user names is a directory of checkpoints, or one checkpoint by its own path.
+  return automatic || found.found() ? found.path : options_.resume;
 }
 
 void Trainer::start() {
   const auto begin = Clock::now();
+  run_ = std::make_unique<Run>(config_, world_);
+  if (options_.resume == "none") refuse_occupied_directory();
+  // From here on the run directory is ours: whatever was refused above left no trace.
   if (root()) {
     make_directories(dir_.path);
     log::to_file(dir_.file("log.txt"));
   }
-  run_ = std::make_unique<Run>(config_, world_);
   log::info(build_string("grid: ", run_->grid().topology.describe(), " on ", world_.size(),
                          world_.size() == 1 ? " rank" : " ranks", ", ZeRO ", config_.zero.stage, ", ",
                          enum_name(config_.train.precision), "; built in ", format_duration(seconds_since(begin))));
@@ -223,8 +223,10 @@ int Trainer::run() {
   committed(run_->finish_save());
   if (root()) write_report(dir_.path);
   if (run_->step() < config_.train.steps) {
-    log::warn(build_string("stopped on request after step ", run_->step(), " of ", config_.train.steps,
-                           "; the same command continues"));
+    if (root()) {
+      log::warn(build_string("stopped on request after step ", run_->step(), " of ", config_.train.steps,
+                             "; the same command continues"));
+    }
     return kExitStopped;
   }
   log::info(build_string("done: ", run_->step(), " steps, ", format_count(static_cast<double>(run_->tokens())),
