@@ -10,6 +10,10 @@ fi
 export OMPI_MCA_rmaps_base_oversubscribe="${OMPI_MCA_rmaps_base_oversubscribe:-1}"
 export OMPI_MCA_mpi_yield_when_idle="${OMPI_MCA_mpi_yield_when_idle:-1}"
 export OMPI_MCA_hwloc_base_binding_policy="${OMPI_MCA_hwloc_base_binding_policy:-none}"
+# After Ctrl-C, and after a failure of one rank, mpirun sends the ranks SIGCONT, waits this many seconds, sends SIGTERM,
+# waits as long again and kills. At SIGTERM a rank finishes its step and saves; the default, 1 s, is too short for that,
+# and a long wait holds up every job that fails (Open MPI waits it out even when nobody is left).
+export OMPI_MCA_odls_base_sigkill_timeout="${OMPI_MCA_odls_base_sigkill_timeout:-4}"
 
 if [ -n "${1:-}" ] && [ -z "${OMP_NUM_THREADS:-}" ]; then
   OMP_NUM_THREADS=$(($(nproc) / $1))
