@@ -67,7 +67,7 @@ step "format" scripts/format.sh --check
 if step "build release, warnings are errors" scripts/build.sh release --werror; then
   step "generated parts of the README" python3 scripts/readme.py --check
   if [ $quick = yes ]; then
-    tests "tests, quick" build/release --exclude-regex '^(run|comm_timeout)|_([3-9]|[1-9][0-9]+)_ranks$'
+    tests "tests, quick" build/release --exclude-regex '^(run|comm_timeout|apps_)|_([3-9]|[1-9][0-9]+)_ranks$'
   else
     tests "tests" build/release
   fi

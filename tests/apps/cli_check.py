@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+"""The command line: exit codes, messages and what commands leave.   cli_check.py MPIEXEC TRIDENT SOURCE_DIR"""
+
+import re
+import shutil
+import sys
+
+sys.dont_write_bytecode = True
+from harness import RANKS, Checks, Workplace
+
+
+class CliChecks:
+    def __init__(self, place, source):
+        self.place, self.source, self.checks = place, source, Checks()
+
+    def expect(self, what, code, *arguments, ranks=0, out=(), err=()):
+        """Runs a command; its exit code, and patterns that its stdout and stderr must contain."""
+        result = self.place.run(*arguments, ranks=ranks)
+        self.checks.that(f"{what}: exit code {code}", result.code == code, result)
+        for pattern in out:
+            self.checks.that(f"{what}: stdout has {pattern}", re.search(pattern, result.out), result)
+        for pattern in err:
+            self.checks.that(f"{what}: stderr has {pattern}", re.search(pattern, result.err), result)
+        return result
+
+    def told_once(self, what, result, pattern):
+        """One message, and besides what mpirun itself adds nothing else."""
+        lines = result.spoken()
+        self.checks.that(f"{what}: told once", sum(bool(re.search(pattern, line)) for line in lines) == 1, result)
+        self.checks.that(f"{what}: one message", sum(line.startswith("trident: ") for line in lines) == 1, result)
+
+    def arguments(self):
+        self.expect("no arguments", 1, err=["A subcommand is required", "--help"])
+        self.expect("--help", 0, "--help", out=["train", "generate", "Exit codes: 0 done, 1 .*, 2 .*, 75"])
+        self.expect("--version", 0, "--version", out=[r"^\d+\.\d+\.\d+\n$"])
+        self.expect("unknown subcommand", 1, "trian", err=["unknown argument trian; did you mean train\\?"])
+        self.expect("unknown option", 1, "train", "--foo", err=["^trident train: unknown argument --foo\n"])
+        self.expect("unknown option after the config", 1, "train", "tiny.yaml", "--foo", err=["--foo"])
+        self.expect("no config", 1, "train", err=["CONFIG is required"])
+        self.expect("no such config", 1, "train", "absent.yaml", err=["^trident: .*absent.yaml"])
+        self.expect("ckpt alone", 1, "ckpt", err=["A subcommand is required"])
+        self.expect("explain", 0, "explain", "train.global_batch", out=["train.global_batch"])
+        self.expect("explain, misspelt", 1, "explain", "train.globl_batch", err=["global_batch"])
+
+    def mistakes(self):
+        text = (self.place.path / "tiny.yaml").read_text()
+        for right, wrong in {"hidden: 16": "hiden: 16", "layers: 2": "layers: two", "stage: 1": "stage: 9",
+                             "lr: 1e-2": "lr: -3"}.items():
+            text = text.replace(right, wrong)
+        (self.place.path / "bad.yaml").write_text(text)
+        patterns = [r"bad.yaml:2:\d+: model.layers: .*'two'", r"bad.yaml:2:\d+: model.hiden: .*did you mean hidden\?",
+                    r"bad.yaml:4:\d+: zero.stage: 9", r"bad.yaml:6:\d+: optimizer.lr: -3"]
+        for ranks in (0, 2):
+            what = f"several mistakes on {ranks} ranks"
+            result = self.expect(what, 1, "train", "bad.yaml", ranks=ranks, err=patterns)
+            for pattern in patterns:
+                self.told_once(what, result, pattern)
+        result = self.expect("wrong ranks", 1, "train", "tiny.yaml", ranks=3, err=["4 ranks, but the job has 3"])
+        self.told_once("wrong ranks", result, "the job has 3")
+        # One rank that cannot read the config must not leave the others waiting for it.
+        command = ["train", "tiny.yaml", "--set", "parallel={}", "--set", "out=never", ":", "-n", "1",
+                   self.place.binary, "train", "absent.yaml"]
+        result = self.expect("no config on one rank", 1, *command, ranks=1, err=["absent.yaml"])
+        self.told_once("no config on one rank", result, "absent.yaml")
+        result = self.expect("missing data", 1, "train", "tiny.yaml", "--set", "data.train=[{path: nope}]", "--set",
+                             "out=never", ranks=RANKS, err=["there is no file nope.idx"])
+        self.told_once("missing data", result, "nope.idx")
+
+    def train(self):
+        result = self.expect("train", 0, "train", "tiny.yaml", ranks=RANKS, err=["done: 6 steps"])
+        self.checks.that("train: nothing on stdout", result.out == "", result)
+        times = r"^\d\d:\d\d:\d\d\.\d{3} \[info \] "
+        self.checks.that("train: rank 0's log alone on stderr",
+                         all(re.match(times, line) for line in result.err.splitlines()), result)
+        first = [line for line in result.err.splitlines() if "step     1/6" in line]
+        self.checks.that("train: each line once", len(first) == 1, result)
+        for name in ("config.yaml", "log.txt", "metrics.jsonl", "report.html", "loss.svg"):
+            self.checks.that(f"train: {name}", (self.place.path / "run" / name).stat().st_size > 0)
+        self.checks.that("train: two checkpoints are kept", self.place.checkpoints() == [4, 6])
+        # What ran once does not run again.
+        again = self.expect("train again", 0, "train", "tiny.yaml", ranks=RANKS, err=["step-00000006: step 6"])
+        self.checks.that("train again: no step is done", "step     " not in again.err, again)
+
+    def state(self, run="run"):
+        root = self.place.path / run
+        return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+    def resume_none(self):
+        before = self.state()
+        result = self.expect("--resume none on a run", 1, "train", "tiny.yaml", "--resume", "none", ranks=RANKS,
+                             err=["run already holds a run: choose another `out`, remove it"])
+        self.told_once("--resume none on a run", result, "already holds a run")
+        after = self.state()
+        before.pop("log.txt"), after.pop("log.txt")
+        self.checks.that("--resume none on a run: nothing changed", before == after,
+                         [name for name in after if before.get(name) != after[name]])
+
+    def damage(self):
+        """One byte of each file of the newest checkpoint: refused by name, and passed over by --resume auto."""
+        newest = self.place.path / "run" / "checkpoints" / "step-00000006"
+        files = sorted(p.name for p in newest.iterdir())
+        self.checks.that("a shard per rank and a manifest", len(files) == RANKS + 1, files)
+        # Reading by path costs a start of mpirun each: the manifest and one shard; `ckpt verify` sees to all.
+        for name in files:
+            shutil.copytree(self.place.path / "run", self.place.path / "damaged")
+            file = self.place.path / "damaged" / "checkpoints" / "step-00000006" / name
+            content = bytearray(file.read_bytes())
+            content[len(content) // 2] ^= 0x10
+            file.write_bytes(content)
+            self.expect(f"ckpt verify, {name} damaged", 1, "ckpt", "verify", "damaged", err=["step-00000006"],
+                        out=["step-00000004: every byte is as it was written"])
+            if name in (files[0], files[-1]):
+                self.resume_damaged(name)
+            shutil.rmtree(self.place.path / "damaged")
+
+    def resume_damaged(self, name):
+        what = f"resume with {name} damaged"
+        damaged = "damaged/checkpoints/step-00000006"
+        settings = ["tiny.yaml", "--set", "out=damaged"]
+        result = self.expect(f"{what}, by path", 1, "train", *settings, "--resume", damaged, ranks=RANKS)
+        self.told_once(f"{what}, by path", result, "step-00000006")
+        self.expect(f"{what}, auto", 0, "train", *settings, ranks=RANKS,
+                    err=["skipped \\S*step-00000006: .*" + re.escape(name), "loaded \\S*step-00000004: step 4",
+                         "done: 6 steps"])
+        self.checks.that(f"{what}: the same losses again",
+                         [m["loss"] for m in self.place.metrics("damaged")] ==
+                         [m["loss"] for m in self.place.metrics()])
+
+    def use(self):
+        number = r"\d+\.\d+"
+        eval_line = rf"step-00000006: valid loss {number}, perplexity {number}, \d+ tokens\n$"
+        one = self.expect("eval on 1 rank", 0, "eval", "run/checkpoints/step-00000006", out=[eval_line])
+        four = self.expect("eval on 4 ranks", 0, "eval", "tiny.yaml", ranks=RANKS, out=[eval_line])
+        losses = [float(re.search("loss (\\S+),", r.out)[1]) for r in (one, four)]
+        # Two grids sum in another order; six decimals are printed.
+        self.checks.that("eval: the same loss", abs(losses[0] - losses[1]) <= 2e-6, losses)
+        say = ["--prompt", "alpha ", "--max-tokens", "20", "--seed", "7", "--samples", "2"]
+        text = self.expect("generate", 0, "generate", "run/checkpoints/step-00000006", *say,
+                           out=["^--- sample 1 of 2\nalpha "]).out
+        again = self.expect("generate again", 0, "generate", "run/checkpoints/step-00000006", *say)
+        self.checks.that("generate: the same text twice", text == again.out, again)
+        four = self.expect("generate on 4 ranks", 0, "generate", "tiny.yaml", *say, ranks=RANKS)
+        self.checks.that("generate: the same text on 4 ranks", text == four.out, f"{text}\n{four}")
+        self.expect("generate without a checkpoint", 1, "generate", "tiny.yaml", "--set", "out=never", ranks=RANKS,
+                    err=["there is no valid checkpoint in never/checkpoints"])
+
+    def checkpoints(self):
+        self.expect("ckpt ls", 0, "ckpt", "ls", "run", out=[r"6  yes .*  4  .*step-00000006", r"4  yes .*step-00000004"])
+        self.expect("ckpt ls of nothing", 1, "ckpt", "ls", "never", err=["never holds no checkpoints"])
+        self.expect("ckpt verify", 0, "ckpt", "verify", "run", out=["6: every byte is", "4: every byte is"])
+        self.expect("ckpt diff, alike", 0, "ckpt", "diff", "run", "run", out=["^0 tensors differ\n$"])
+        self.expect("ckpt diff", 0, "ckpt", "diff", "run/checkpoints/step-00000004", "run/checkpoints/step-00000006",
+                    out=["model.head.weight|model.embed.token.weight: max abs", r"\n[1-9]\d* tensors differ"])
+        # Out and in again: the weights are the same; the optimizer does not travel.
+        self.expect("ckpt export", 0, "ckpt", "export", "run", "hf")
+        self.expect("ckpt import", 0, "ckpt", "import", "hf", "imported", out=["step-00000000"])
+        self.expect("ckpt export of an import", 0, "ckpt", "export", "imported", "hf2")
+        self.expect("ckpt import, twice", 0, "ckpt", "import", "hf2", "imported2")
+        self.expect("ckpt diff of two imports", 0, "ckpt", "diff", "imported", "imported2", out=["^0 tensors differ\n$"])
+        result = self.expect("ckpt diff with its source", 0, "ckpt", "diff", "run", "imported")
+        others = [line for line in result.out.splitlines()[:-1] if not re.match(r"optimizer\..*: only in run/", line)]
+        self.checks.that("ckpt import: every weight as it was", not others, result)
+        self.expect("ckpt export into a full directory", 1, "ckpt", "export", "run", "hf", err=["hf"])
+
+    def data(self):
+        self.expect("data info", 0, "data", "info", "text", out=[r"tokens +\d[\d,]+", "first text:\n(one|two|and|[a-d])"])
+        self.expect("data info of nothing", 1, "data", "info", "nope", err=["there is no file nope.idx"])
+        self.expect("data prepare over a dataset", 1, "data", "prepare", "text.txt", "--out", "text", err=["overwrite"])
+
+    def plan(self):
+        result = self.expect("plan of a trillion parameters", 0, "plan", f"{self.source}/configs/trillion.yaml",
+                             out=["^trillion: 10\\d{11} parameters on 800 ranks"])
+        print(f"plan of configs/trillion.yaml: {result.seconds:.2f} s")
+        stages = {int(n) for n in re.findall(r", stage (\d+):", result.out)}
+        self.checks.that("plan: all 50 stages", stages == set(range(50)), sorted(stages))
+        ranks = set()
+        for group in re.findall(r"^ranks? ([\d, -]+), stage", result.out, re.MULTILINE):
+            for part in group.split(", "):
+                first, _, last = part.partition("-")
+                ranks.update(range(int(first), int(last or first) + 1))
+        self.checks.that("plan: all 800 ranks", ranks == set(range(800)))
+
+    def all(self):
+        self.arguments()
+        self.data()
+        self.plan()
+        self.mistakes()
+        self.train()
+        self.resume_none()
+        self.use()
+        self.checkpoints()
+        self.damage()
+        return self.checks.finish()
+
+
+def main():
+    # No rank needs time to end: mpirun need not wait between its signals.
+    with Workplace(sys.argv[2], sys.argv[1], environment={"OMPI_MCA_odls_base_sigkill_timeout": "0"}) as place:
+        place.make_dataset()
+        return CliChecks(place, sys.argv[3]).all()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
