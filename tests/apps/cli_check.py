@@ -58,7 +58,7 @@ class CliChecks:
         result = self.expect("wrong ranks", 1, "train", "tiny.yaml", ranks=3, err=["4 ranks, but the job has 3"])
         self.told_once("wrong ranks", result, "the job has 3")
         # One rank that cannot read the config must not leave the others waiting for it.
-        command = ["train", "tiny.yaml", "--set", "parallel={}", "--set", "out=never", ":", "-n", "1",
+        command = ["train", "tiny.yaml", "--set", "parallel.pipeline=1", "--set", "out=never", ":", "-n", "1",
                    self.place.binary, "train", "absent.yaml"]
         result = self.expect("no config on one rank", 1, *command, ranks=1, err=["absent.yaml"])
         self.told_once("no config on one rank", result, "absent.yaml")
