@@ -62,7 +62,7 @@ inline void store(f16* p, VecF v) {
   std::memcpy(static_cast<void*>(p), &out, sizeof out);
 }
 
-inline VecF select(VecI mask, VecF yes, VecF no) { return (VecF)((mask & (VecI)yes) | (~mask & (VecI)no)); }
+inline VecF select(VecI mask, VecF yes, VecF no) { return mask ? yes : no; }
 inline VecF max(VecF a, VecF b) { return select(a > b, a, b); }
 inline VecF min(VecF a, VecF b) { return select(a < b, a, b); }
 
@@ -109,9 +109,10 @@ inline VecF exp(VecF x) {
 /// 1 / (1 + e^-x).
 inline VecF sigmoid(VecF x) { return 1.0f / (1.0f + exp(-x)); }
 
+// The masked forms of 512-bit intrinsics: GCC 12 warns of its own plain ones (an undefined operand inside).
 inline VecF sqrt(VecF x) {
 #if defined(__AVX512F__)
-  return (VecF)_mm512_sqrt_ps((__m512)x);
+  return (VecF)_mm512_maskz_sqrt_ps(0xffff, (__m512)x);
 #elif defined(__AVX__)
   return (VecF)_mm256_sqrt_ps((__m256)x);
 #else
