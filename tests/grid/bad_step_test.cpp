@@ -44,14 +44,16 @@ void check_poison(Session& session, const Poison& p) {
     INFO(p.where.name() << ", " << p.weight << ", rank " << session.world().rank());
     run.initialize();
     CHECK(run.train_step(false).applied);
-    const Segment* segment =
-        run.grid().world->rank() + 1 == run.grid().world->size() ? find_segment(run, p.weight) : nullptr;
+    // Under ZeRO 1 the update's gather is still reading the weights.
+    run.device().synchronize(run.device().stream(Role::comm));
+    const bool here = run.grid().world->rank() + 1 == run.grid().world->size();
+    const Segment* segment = here ? find_segment(run, p.weight) : nullptr;
+    CHECK((segment != nullptr) == here);
     float* element = segment == nullptr ? nullptr : segment->weight.as<float>();
-    if (run.grid().world->rank() + 1 == run.grid().world->size()) CHECK(element != nullptr);
     const float good = element == nullptr ? 0 : *element;
     if (element != nullptr) *element = std::numeric_limits<float>::quiet_NaN();
 
-    std::vector<std::byte> before = state_of(run);
+    const std::vector<std::byte> before = state_of(run);
     const StepReport first = run.train_step(false);
     CHECK_FALSE(first.applied);
     CHECK(first.step == 2);
@@ -65,6 +67,7 @@ void check_poison(Session& session, const Poison& p) {
     // Healed, the run goes on: the row is broken by a good step.
     if (element != nullptr) *element = good;
     CHECK(run.train_step(false).applied);
+    run.device().synchronize(run.device().stream(Role::comm));
     if (element != nullptr) *element = std::numeric_limits<float>::quiet_NaN();
     CHECK_FALSE(run.train_step(false).applied);
   });
@@ -74,13 +77,12 @@ void check_poison(Session& session, const Poison& p) {
 
 TEST_CASE("a step that is not finite is not applied", "[ranks=4]") {
   on_ranks(4, [&](Session& session) {
-    // Every gradient behind the poisoned weight is NaN: the first block's first tensor is named.
-    check_poison(
-        session,
-        {{gpt2(), "pipeline: 2, tensor: 2", 0, 2}, "layers.3.mlp.down.weight", "embed.token.weight", "embedding", 0});
-    check_poison(
-        session,
-        {{llama(), "pipeline: 2, tensor: 2", 0, 2}, "final_norm.weight", "embed.token.weight", "embedding", 0});
+    // Every gradient behind the poisoned weight is NaN: the first tensor of the first block is named.
+    const std::string table = "embed.token.weight", block = "embedding";
+    check_poison(session, {{gpt2(), "pipeline: 2, tensor: 2"}, "layers.3.mlp.down.weight", table, block, 0});
+    check_poison(session, {{gpt2(), "tensor: 2, data: 2", 1}, "layers.3.mlp.down.weight", table, block, 0});
+    // The rows of the table on tensor rank 0 stand for tokens that do not occur: their gradient is 0.
+    check_poison(session, {{llama_upper(), "pipeline: 2, tensor: 2"}, "head.weight", table, block, 1});
   });
 }
 

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "core/base/error.h"
+#include "core/base/log.h"
 #include "core/config/load.h"
 #include "core/data/indexed_writer.h"
 #include "core/plan/settings.h"
@@ -37,15 +38,17 @@ class FirstRanks final : public World {
   int size_;
 };
 
-// Text that a model can learn a little: each token follows from the one before, with a random term.
-void write_dataset(const std::string& prefix, int32_t vocab, uint32_t seed) {
+// Text that a model can learn a little: each token follows from the one before, with a random term. Of `vocab` tokens
+// from `first` on.
+void write_dataset(const std::string& prefix, int32_t first, int32_t vocab, uint32_t seed) {
   constexpr int kDocuments = 7, kTokens = 431;
-  IndexedDatasetWriter writer(prefix, vocab);
+  IndexedDatasetWriter writer(prefix, first + vocab);
   std::mt19937 random(seed);
   for (int d = 0; d < kDocuments; ++d) {
     std::vector<int32_t> tokens{static_cast<int32_t>(random() % static_cast<uint32_t>(vocab))};
     while (tokens.size() < kTokens)
       tokens.push_back(static_cast<int32_t>((int64_t{tokens.back()} * 5 + random() % 16) % vocab));
+    for (int32_t& token : tokens) token += first;
     writer.append(tokens);
     writer.end_document();
   }
@@ -79,9 +82,14 @@ const TestModel& llama() {
   return model;
 }
 
+const TestModel& llama_upper() {
+  static const TestModel model{"llama on upper tokens", llama().yaml, "upper"};
+  return model;
+}
+
 const TestModel& wide_vocabulary() {
   static const TestModel model{"gpt2 with 50,257 tokens",
-                               "arch: gpt2, layers: 2, hidden: 32, heads: 4, vocab: 50257, context: 16", true, 4};
+                               "arch: gpt2, layers: 2, hidden: 32, heads: 4, vocab: 50257, context: 16", "wide", 4};
   return model;
 }
 
@@ -90,25 +98,26 @@ std::string GridCase::name() const {
                       precision == "fp32" ? "" : ", " + precision);
 }
 
-Session::Session(int ranks, World& world) : world_(&world) {
+Session::Session(int ranks, World& world) : world_(&world), all_(world.split(0, "session")) {
   if (world.size() != ranks) throw UserError(build_string("this case needs mpirun -n ", ranks));
-  const std::unique_ptr<Communicator> all = world.split(0, "session");
   if (root()) {
     owned_ = std::make_unique<test::TempDir>(test::Medium::memory);
     directory_ = owned_->path();
-    write_dataset(directory_ + "/narrow", 257, 1);
-    write_dataset(directory_ + "/narrow-valid", 257, 2);
-    write_dataset(directory_ + "/wide", 50257, 3);
-    write_dataset(directory_ + "/wide-valid", 50257, 4);
+    for (const uint32_t part : {0, 1}) {
+      const std::string suffix = part == 0 ? "" : "-valid";
+      write_dataset(directory_ + "/narrow" + suffix, 0, 257, 1 + part);
+      write_dataset(directory_ + "/upper" + suffix, 200, 57, 3 + part);
+      write_dataset(directory_ + "/wide" + suffix, 0, 50257, 5 + part);
+    }
   }
-  const auto name = all->all_gather_bytes(std::as_bytes(std::span(directory_))).front();
+  const auto name = all_->all_gather_bytes(std::as_bytes(std::span(directory_))).front();
   directory_.assign(reinterpret_cast<const char*>(name.data()), name.size());
 }
 
 std::string Session::fresh_directory() { return build_string(directory_, "/", directories_++); }
 
 Config Session::config(const GridCase& c) {
-  const std::string data = directory_ + (c.model.wide ? "/wide" : "/narrow");
+  const std::string data = directory_ + "/" + c.model.data;
   const std::string yaml = build_string(
       "model: {init_std: 0.08, ", c.model.yaml, "}\nparallel: {", c.parallel, "}\nzero: {stage: ", c.zero,
       "}\ntrain: {steps: 10, precision: ", c.precision, ", global_batch: ", c.model.global_batch,
@@ -123,13 +132,15 @@ Config Session::reference_config(const GridCase& c) {
 }
 
 void Session::with_run(const Config& config, const std::function<void(Run&)>& body) {
+  barrier();
   FirstRanks some(*world_, config.parallel.ranks());
-  if (!some.member()) {
+  if (some.member()) {
+    Run run(config, some);
+    body(run);
+  } else {
     const Grid unused = make_grid(some, topology_of(config.parallel));
-    return;
   }
-  Run run(config, some);
-  body(run);
+  barrier();
 }
 
 Curve Session::train(const Config& config, int64_t steps, const std::string& from, bool save) {
@@ -155,11 +166,12 @@ Curve Session::train(const Config& config, int64_t steps, const std::string& fro
 void on_ranks(int ranks, const std::function<void(Session&)>& body) {
   constexpr double kTimeoutSeconds = 240;  // cores are shared
   const std::unique_ptr<World> world = make_mpi_world(std::chrono::duration<double>(kTimeoutSeconds));
+  // What a test provokes is no news.
+  log::configure(world->rank(), log::Level::error);
   try {
     Session session(ranks, *world);
     body(session);
-    // Rank 0 removes the files.
-    world->split(0, "session end")->barrier();
+    session.barrier();  // rank 0 removes the files
   } catch (const std::exception& error) {
     world->abort(1, build_string("rank ", world->rank(), ": ", error.what()));
   }

@@ -22,16 +22,18 @@ namespace trident::testing {
 struct TestModel {
   std::string name;
   std::string yaml;
-  bool wide = false;  ///< takes the dataset of 50,257 tokens instead of that of 257
+  std::string data = "narrow";  ///< its tokens: narrow, 257 of them; wide, 50,257; upper, the last 57 of narrow
   int64_t global_batch = 12;
 };
 
 /// GPT-2 with tied embeddings, the same with dropout and 5 layers, odd sizes throughout, Llama with grouped-query
-/// attention and an untied head, and a vocabulary that no grid divides.
+/// attention and an untied head, the same on tokens of its table's second half alone, and a vocabulary that no grid
+/// divides.
 const TestModel& gpt2();
 const TestModel& dropout5();
 const TestModel& uneven();
 const TestModel& llama();
+const TestModel& llama_upper();
 const TestModel& wide_vocabulary();
 
 /// One grid of the tables: what differs from the reference.
@@ -55,6 +57,8 @@ class Session {
   Session(int ranks, World& world);
 
   World& world() { return *world_; }
+  /// Its waiting leaves the cores to the ranks that work; that of a split does not.
+  void barrier() { all_->barrier(); }
   bool root() const { return world_->rank() == 0; }
   /// A directory on every rank's file system, under a name of its own for each call (the same on all ranks).
   std::string fresh_directory();
@@ -72,6 +76,7 @@ class Session {
 
  private:
   World* world_;
+  std::unique_ptr<Communicator> all_;
   std::unique_ptr<test::TempDir> owned_;  // rank 0's
   std::string directory_;
   int directories_ = 0;
