@@ -21,6 +21,8 @@ constexpr Seconds kAnswerLimit = 2s;
 /// How long ranks without the word wait for the end: the speaker's report, and mpirun takes its time to kill the others
 /// (twice odls_base_sigkill_timeout).
 constexpr auto kEndLimit = 120s;
+/// How long a failed rank that has spoken still answers others that fail alike, before it ends the job.
+constexpr auto kLinger = 1500ms;
 /// Ranks asked for the word before one speaks unasked: only when all of these are stopped can two lines appear.
 constexpr int kClaimRanks = 4;
 /// The line names at most so many ranks.
@@ -111,15 +113,30 @@ bool Watchdog::poll_answer(int rank, int tag, Answer& answer) {
 }
 
 bool Watchdog::claim_the_word() {
-  for (int rank = 0; rank < std::min(size_, kClaimRanks); ++rank) {
-    if (rank == rank_) return !word_given_.exchange(true);
-    ask(rank, {kClaim, 0});
-    Answer answer{};
-    Patience patience;
-    while (patience.waited() < kAnswerLimit) {
-      if (poll_answer(rank, kGrant, answer)) return answer.sequence == 1;
-      patience.pause();
+  const int last = std::min(size_, kClaimRanks);
+  for (int rank = 0; rank < last; ++rank) {
+    bool answered = false, granted = false;
+    if (rank == rank_) {
+      answered = true;
+      granted = !word_given_.exchange(true);
+    } else {
+      ask(rank, {kClaim, 0});
+      Answer answer{};
+      Patience patience;
+      while (!answered && patience.waited() < kAnswerLimit) {
+        answered = poll_answer(rank, kGrant, answer);
+        patience.pause();
+      }
+      granted = answered && answer.sequence == 1;
     }
+    if (!answered) continue;
+    // Rank by rank the word may be asked for again once the one that gave it has ended: by a stopped rank, say, that
+    // mpirun wakes in order to kill it.
+    for (int other = rank + 1; granted && other < last; ++other) {
+      if (other != rank_) ask(other, {kClaim, 0});
+    }
+    if (granted) word_given_ = true;
+    return granted;
   }
   return true;
 }
@@ -176,14 +193,21 @@ void Watchdog::fail(int code, std::string_view message) {
   } catch (const RunError&) {
     // MPI no longer delivers: better two lines than none.
   }
-  end_job(code, message);
+  speak(message);
+  if (size_ > 1) std::this_thread::sleep_for(kLinger);
+  MPI_Abort(MPI_COMM_WORLD, code);
+  std::_Exit(code);
 }
 
-void Watchdog::end_job(int code, std::string_view message) const {
+void Watchdog::speak(std::string_view message) const {
   const std::string line = build_string("trident: rank ", rank_, " (", hosts_[rank_], "): ", message, "\n");
   // One write, so that lines of several ranks do not mix.
   std::fwrite(line.data(), 1, line.size(), stderr);
   std::fflush(stderr);
+}
+
+void Watchdog::end_job(int code, std::string_view message) const {
+  speak(message);
   MPI_Abort(MPI_COMM_WORLD, code);
   std::_Exit(code);
 }

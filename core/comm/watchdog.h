@@ -48,11 +48,9 @@ class Watchdog {
   /// speaks. Any thread.
   [[noreturn]] void give_up(const Stall& stall);
 
-  /// Ends the job like end_job, but of several ranks that fail one speaks: the first. Any thread.
+  /// Ends the job with this code after "trident: rank N (host): message" on stderr. Of several ranks that fail one
+  /// speaks: the first. Any thread.
   [[noreturn]] void fail(int code, std::string_view message);
-
-  /// Ends the job after "trident: rank N (host): message" on stderr. Any thread.
-  [[noreturn]] void end_job(int code, std::string_view message) const;
 
  private:
   /// What crosses the wire; ranks of one job run the same binary.
@@ -73,6 +71,8 @@ class Watchdog {
   /// True on the first rank of the job that asks.
   bool claim_the_word();
   std::string report(const Stall& stall);
+  void speak(std::string_view message) const;
+  [[noreturn]] void end_job(int code, std::string_view message) const;
 
   Ledger& ledger_;
   const std::vector<std::string> hosts_;

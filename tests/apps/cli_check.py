@@ -62,9 +62,12 @@ class CliChecks:
                    self.place.binary, "train", "absent.yaml"]
         result = self.expect("no config on one rank", 1, *command, ranks=1, err=["absent.yaml"])
         self.told_once("no config on one rank", result, "absent.yaml")
+        # Ranks that mpirun leaves alone for a while must stay silent, too.
+        self.place.environment["OMPI_MCA_odls_base_sigkill_timeout"] = "4"
         result = self.expect("missing data", 1, "train", "tiny.yaml", "--set", "data.train=[{path: nope}]", "--set",
                              "out=never", ranks=RANKS, err=["there is no file nope.idx"])
         self.told_once("missing data", result, "nope.idx")
+        self.place.environment["OMPI_MCA_odls_base_sigkill_timeout"] = "0"
 
     def train(self):
         result = self.expect("train", 0, "train", "tiny.yaml", ranks=RANKS, err=["done: 6 steps"])
