@@ -99,6 +99,10 @@ class Job:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def said(self):
+        """What came on stderr so far."""
+        return os.pread(self.err.fileno(), 1 << 24, 0).decode(errors="replace")
+
     def rank_pids(self):
         """{rank: pid} of the children of mpirun that are alive and know their rank."""
         found = {}
@@ -157,7 +161,11 @@ class Workplace:
         return sorted(int(p.name[5:]) for p in (self.path / run / "checkpoints").glob("step-*"))
 
     def temporaries(self, run="run"):
-        return sorted(p.name for p in (self.path / run / "checkpoints").glob(".tmp-*"))
+        """What tells unfinished saves apart: name, inode, time."""
+        found = []
+        for path in (self.path / run / "checkpoints").glob(".tmp-*"):
+            found.append((path.name, path.stat().st_ino, path.stat().st_mtime_ns))
+        return sorted(found)
 
     def metrics(self, run="run"):
         """The training lines of metrics.jsonl; one cut short by a kill is left out."""
