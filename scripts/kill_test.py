@@ -154,7 +154,8 @@ class KillTest:
             self.checks.that("every kill that was asked for happened", self.kills == self.options.kills)
         print(f"{self.kills} kills ({self.kills_in_save} during a save), {self.restarts} restarts, "
               f"{self.resumed} starts from a checkpoint, {self.fresh} from step 0, {self.runs} runs of "
-              f"{self.options.steps} steps, mpirun stuck {self.mpirun_stuck} times, {time.monotonic() - start:.0f} s, seed {self.options.seed}")
+              f"{self.options.steps} steps, mpirun stuck {self.mpirun_stuck} times, "
+              f"{time.monotonic() - start:.0f} s, seed {self.options.seed}")
         return self.checks.finish()
 
 

@@ -148,7 +148,8 @@ class CliChecks:
                     err=["there is no valid checkpoint in never/checkpoints"])
 
     def checkpoints(self):
-        self.expect("ckpt ls", 0, "ckpt", "ls", "run", out=[r"6  yes .*  4  .*step-00000006", r"4  yes .*step-00000004"])
+        self.expect("ckpt ls", 0, "ckpt", "ls", "run",
+                    out=[r"6  yes .*  4  .*step-00000006", r"4  yes .*step-00000004"])
         self.expect("ckpt ls of nothing", 1, "ckpt", "ls", "never", err=["never holds no checkpoints"])
         self.expect("ckpt verify", 0, "ckpt", "verify", "run", out=["6: every byte is", "4: every byte is"])
         self.expect("ckpt diff, alike", 0, "ckpt", "diff", "run", "run", out=["^0 tensors differ\n$"])
@@ -159,14 +160,16 @@ class CliChecks:
         self.expect("ckpt import", 0, "ckpt", "import", "hf", "imported", out=["step-00000000"])
         self.expect("ckpt export of an import", 0, "ckpt", "export", "imported", "hf2")
         self.expect("ckpt import, twice", 0, "ckpt", "import", "hf2", "imported2")
-        self.expect("ckpt diff of two imports", 0, "ckpt", "diff", "imported", "imported2", out=["^0 tensors differ\n$"])
+        self.expect("ckpt diff of two imports", 0, "ckpt", "diff", "imported", "imported2",
+                    out=["^0 tensors differ\n$"])
         result = self.expect("ckpt diff with its source", 0, "ckpt", "diff", "run", "imported")
         others = [line for line in result.out.splitlines()[:-1] if not re.match(r"optimizer\..*: only in run/", line)]
         self.checks.that("ckpt import: every weight as it was", not others, result)
         self.expect("ckpt export into a full directory", 1, "ckpt", "export", "run", "hf", err=["hf"])
 
     def data(self):
-        self.expect("data info", 0, "data", "info", "text", out=[r"tokens +\d[\d,]+", "first text:\n(one|two|and|[a-d])"])
+        self.expect("data info", 0, "data", "info", "text",
+                    out=[r"tokens +\d[\d,]+", "first text:\n(one|two|and|[a-d])"])
         self.expect("data info of nothing", 1, "data", "info", "nope", err=["there is no file nope.idx"])
         self.expect("data prepare over a dataset", 1, "data", "prepare", "text.txt", "--out", "text", err=["overwrite"])
 
