@@ -22,10 +22,7 @@ void add_eval_command(CLI::App& app, int& exit_code) {
   command->callback([options, &exit_code] {
     exit_code = with_world(options->config, [&](const Config& config, World& world) {
       Run run(config, world);
-      const std::string given = options->checkpoint.empty() && is_checkpoint(options->config.path)
-                                    ? options->config.path
-                                    : options->checkpoint;
-      const std::string checkpoint = locate_checkpoint(run, given);
+      const std::string checkpoint = locate_checkpoint(run, named_checkpoint(options->config, options->checkpoint));
       run.load(checkpoint);
       const double loss = run.evaluate();
       if (world.rank() == 0) {

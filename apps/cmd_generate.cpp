@@ -22,9 +22,7 @@ int run_generate(const Options& options, const Config& config, World& world) {
   const auto tokenizer = make_tokenizer(enum_name(config.data.tokenizer.kind));
   check_sampling(options.generate.sampling);
   Run run(config, world);
-  const std::string given =
-      options.checkpoint.empty() && is_checkpoint(options.config.path) ? options.config.path : options.checkpoint;
-  const std::string checkpoint = locate_checkpoint(run, given);
+  const std::string checkpoint = locate_checkpoint(run, named_checkpoint(options.config, options.checkpoint));
   run.load(checkpoint);
   std::vector<std::string> prompts;
   for (const std::string& prompt : options.prompts)

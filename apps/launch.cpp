@@ -42,9 +42,13 @@ int end_job(World& world, const Failure& failure) {
   return failure.code;
 }
 
+bool is_checkpoint(const std::string& path) { return std::filesystem::exists(path + "/manifest.json"); }
+
 }  // namespace
 
-bool is_checkpoint(const std::string& path) { return std::filesystem::exists(path + "/manifest.json"); }
+std::string named_checkpoint(const ConfigArguments& arguments, const std::string& option) {
+  return option.empty() && is_checkpoint(arguments.path) ? arguments.path : option;
+}
 
 Config load_experiment(const ConfigArguments& arguments, int ranks) {
   if (!is_checkpoint(arguments.path)) return load_config(arguments.path, arguments.overrides, ranks);

@@ -20,8 +20,8 @@ struct ConfigArguments {
 /// for the ranks at hand.
 Config load_experiment(const ConfigArguments&, int ranks);
 
-/// Whether the path is a checkpoint (a directory with a manifest.json).
-bool is_checkpoint(const std::string& path);
+/// The checkpoint a reading command was given: --checkpoint, else CONFIG when that is one, else "" (the run's newest).
+std::string named_checkpoint(const ConfigArguments&, const std::string& option);
 
 /// Starts MPI, loads the config for its ranks, places threads, runs `body` and returns its exit code. What `body`
 /// throws on one rank ends the whole job, with the message and exit code that main would give it.
