@@ -185,7 +185,7 @@ class OpBench {
                 [&] { ops_->activation_backward({}, ActivationKind::gelu_tanh, dx_TF, y_TF, x_TF); });
     memory_line("residual add", 3 * row_bytes, [&] { ops_->dropout_add({}, y_TD, x_TD, z_TD, DropoutSpec{}); });
     memory_line("dropout 0.1 and residual add", 3 * row_bytes, [&] { ops_->dropout_add({}, y_TD, x_TD, z_TD, drop); });
-    memory_line("bias backward, 3072 columns", ffn_bytes, [&] { ops_->bias_backward({}, db_F, x_TF); });
+    memory_line("bias backward, 3072 columns", ffn_bytes, [&] { ops_->bias_backward({}, db_F, x_TF, {}); });
     memory_line("rope, q and k", 2 * 2 * row_bytes, [&] { ops_->rope({}, rope); });
   }
 
@@ -226,7 +226,7 @@ class OpBench {
     const Tensor out_1 = room.make(DType::f64, {1});
     const double n = static_cast<double>(kN);
     memory_line("adamw, 32 Mi parameters", n * (8 * 4 + width()), [&] { ops_->adamw({}, args); });
-    memory_line("sum of squares, 32 Mi f32", n * 4, [&] { ops_->sum_squares({}, out_1, args.master); });
+    memory_line("sum of squares, 32 Mi f32", n * 4, [&] { ops_->sum_squares({}, out_1, args.master, {}); });
   }
 
   DType dtype_;

@@ -28,7 +28,7 @@ class DryOps final : public Ops {
   void dropout_backward(Stream, Tensor dz_TN, Tensor dy_TN, const DropoutSpec& spec) const override {
     check_dropout_backward(dz_TN, dy_TN, spec);
   }
-  void bias_backward(Stream, Tensor db_N, Tensor dy_TN) const override { check_bias_backward(db_N, dy_TN); }
+  void bias_backward(Stream, Tensor db_N, Tensor dy_TN, Tensor) const override { check_bias_backward(db_N, dy_TN); }
   void bias_add(Stream, Tensor x_TN, Tensor b_N) const override { check_bias_add(x_TN, b_N); }
   void add(Stream, Tensor y, Tensor x) const override { check_elementwise("add", y, x); }
   void scale(Stream, Tensor y, Tensor x, float) const override { check_elementwise("scale", y, x); }
@@ -59,8 +59,8 @@ class DryOps final : public Ops {
   }
 
   void adamw(Stream, const AdamWArgs& args) const override { check(args); }
-  void sum_squares(Stream, Tensor out_1, Tensor x) const override { check_total("sum_squares", out_1, x); }
-  void sum(Stream, Tensor out_1, Tensor x) const override { check_total("sum", out_1, x); }
+  void sum_squares(Stream, Tensor out_1, Tensor x, Tensor) const override { check_total("sum_squares", out_1, x); }
+  void sum(Stream, Tensor out_1, Tensor x, Tensor) const override { check_total("sum", out_1, x); }
 
   size_t scratch_bytes(const GemmArgs& args) const override { return real_.scratch_bytes(args); }
   size_t scratch_bytes(const NormBackwardArgs& args) const override { return real_.scratch_bytes(args); }
@@ -69,6 +69,10 @@ class DryOps final : public Ops {
   size_t embedding_scratch_bytes(int64_t tokens, int64_t rows) const override {
     return real_.embedding_scratch_bytes(tokens, rows);
   }
+  size_t bias_scratch_bytes(int64_t rows, int64_t columns) const override {
+    return real_.bias_scratch_bytes(rows, columns);
+  }
+  size_t sum_scratch_bytes() const override { return real_.sum_scratch_bytes(); }
 
  private:
   const Ops& real_;

@@ -131,7 +131,7 @@ class Ops {
   virtual void dropout_backward(Stream, Tensor dz_TN, Tensor dy_TN, const DropoutSpec&) const = 0;
 
   /// db_N += column sums of dy_TN (db f32).
-  virtual void bias_backward(Stream, Tensor db_N, Tensor dy_TN) const = 0;
+  virtual void bias_backward(Stream, Tensor db_N, Tensor dy_TN, Tensor scratch) const = 0;
   /// x_TN += b_N in place.
   virtual void bias_add(Stream, Tensor x_TN, Tensor b_N) const = 0;
   /// y += x, elementwise, any two float dtypes.
@@ -165,9 +165,9 @@ class Ops {
 
   virtual void adamw(Stream, const AdamWArgs&) const = 0;
   /// out_1 (f64[1]) = sum of squares of x, accumulated in double in an order that depends only on x's length.
-  virtual void sum_squares(Stream, Tensor out_1, Tensor x) const = 0;
+  virtual void sum_squares(Stream, Tensor out_1, Tensor x, Tensor scratch) const = 0;
   /// out_1 (f64[1]) = sum of x in double, same order rule.
-  virtual void sum(Stream, Tensor out_1, Tensor x) const = 0;
+  virtual void sum(Stream, Tensor out_1, Tensor x, Tensor scratch) const = 0;
 
   virtual size_t scratch_bytes(const GemmArgs&) const { return 0; }
   virtual size_t scratch_bytes(const NormBackwardArgs&) const { return 0; }
@@ -175,6 +175,10 @@ class Ops {
   virtual size_t scratch_bytes(const AttentionBackwardArgs&) const { return 0; }
   /// Scratch of embedding_backward for T tokens into V rows.
   virtual size_t embedding_scratch_bytes(int64_t /*tokens*/, int64_t /*rows*/) const { return 0; }
+  /// Scratch of bias_backward for dy_TN.
+  virtual size_t bias_scratch_bytes(int64_t /*rows*/, int64_t /*columns*/) const { return 0; }
+  /// Scratch of sum and sum_squares, whatever the length.
+  virtual size_t sum_scratch_bytes() const { return 0; }
 };
 
 }  // namespace trident

@@ -23,7 +23,7 @@ constexpr uint32_t random_purpose(std::string_view text) {
 }
 
 /// The four 32-bit words of counter block `block`. inline: it sits in the dropout kernels' inner loop.
-inline std::array<uint32_t, 4> philox(const RandomKey& key, uint64_t block) {
+constexpr std::array<uint32_t, 4> philox(const RandomKey& key, uint64_t block) {
   uint32_t k0 = static_cast<uint32_t>(key.seed), k1 = static_cast<uint32_t>(key.seed >> 32);
   std::array<uint32_t, 4> c = {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), key.step, key.purpose};
   for (int round = 0; round < 10; ++round) {
@@ -37,10 +37,10 @@ inline std::array<uint32_t, 4> philox(const RandomKey& key, uint64_t block) {
 }
 
 /// Word number `index` of the sequence: word index % 4 of block index / 4.
-inline uint32_t random_u32(const RandomKey& key, uint64_t index) { return philox(key, index / 4)[index % 4]; }
+constexpr uint32_t random_u32(const RandomKey& key, uint64_t index) { return philox(key, index / 4)[index % 4]; }
 
 /// Uniform in [0, 1) with 24 bits, from one word.
-inline float uniform01(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
+constexpr float uniform01(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
 
 /// Standard normal number `index` (Box-Muller on the words 2*(index%2), 2*(index%2)+1 of block index / 2).
 float random_normal(const RandomKey& key, uint64_t index);

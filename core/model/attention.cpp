@@ -3,15 +3,6 @@
 #include <cmath>
 
 namespace trident {
-namespace {
-
-template <class Args>
-Tensor attention_scratch(Exec& ex, const Args& args) {
-  const size_t bytes = ex.ops.scratch_bytes(args);
-  return bytes == 0 ? Tensor{} : ex.scratch.alloc(DType::u8, {static_cast<int64_t>(bytes)});
-}
-
-}  // namespace
 
 Attention::Attention(const ModelShape& shape, const std::string& name, std::vector<ParamSpec>& specs)
     : shape_(shape), dropout_purpose_(random_purpose(name + ".dropout")) {
@@ -62,7 +53,7 @@ Tensor Attention::forward(Exec& ex, const BlockParams& p, Tensor h_RD, Saved& sa
   qkv_.forward(ex, p, qkv, enter(ex, h_RD));
   if (shape_.position == PositionKind::rope) ex.ops.rope(ex.stream, rope_args(qkv, false));
   AttentionArgs args = core_args(ex, qkv, out, lse);
-  args.scratch = attention_scratch(ex, args);
+  args.scratch = ex.scratch_for(ex.ops.scratch_bytes(args));
   ex.ops.attention_forward(ex.stream, args);
 
   Tensor z_TD = ex.scratch.alloc(ex.dtype, {tokens, shape_.hidden});
@@ -85,7 +76,7 @@ Tensor Attention::backward(Exec& ex, const BlockParams& p, Tensor dz_RD, Saved& 
       out_.backward_weight(ex, p, dz_TD, out);
       out_.backward_input(ex, p, dout, dz_TD);
       AttentionBackwardArgs args{.forward = core_args(ex, qkv, out, lse), .dqkv = dqkv, .dout = dout, .scratch = {}};
-      args.scratch = attention_scratch(ex, args);
+      args.scratch = ex.scratch_for(ex.ops.scratch_bytes(args));
       ex.ops.attention_backward(ex.stream, args);
     }
     if (shape_.position == PositionKind::rope) ex.ops.rope(ex.stream, rope_args(dqkv, true));

@@ -51,10 +51,7 @@ void Embedding::backward(Exec& ex, const BlockParams& p, Tensor dx_RD, Saved&) c
   }
   const ScratchScope scope(ex.scratch);
   Tensor dx_TD = enter(ex, dx_RD);
-  Tensor scratch;
-  if (const size_t bytes = ex.ops.embedding_scratch_bytes(tokens, shape_.local_vocab()); bytes > 0) {
-    scratch = ex.scratch.alloc(DType::u8, {static_cast<int64_t>(bytes)});
-  }
+  const Tensor scratch = ex.scratch_for(ex.ops.embedding_scratch_bytes(tokens, shape_.local_vocab()));
   ex.ops.embedding_backward(ex.stream, p.grad.at(kToken), ex.micro.tokens_T, dx_TD,
                             ex.tensor.rank() * shape_.local_vocab(), scratch);
 }

@@ -67,7 +67,7 @@ void Head::loss_of_chunk(Exec& ex, const BlockParams& p, Tensor h_ND, Tensor tar
   ex.tensor.all_reduce(sum_2N, Reduce::sum, ex.stream);
   ex.ops.softmax_loss(ex.stream, loss_N, logits_NV, max_N, sum_N, at_target_N, target_N, first_id, valid,
                       ex.training());
-  ex.ops.sum(ex.stream, loss_1, loss_N);
+  ex.ops.sum(ex.stream, loss_1, loss_N, ex.scratch_for(ex.ops.sum_scratch_bytes()));
   if (!ex.training()) return;
 
   run_gemm(ex, {.c_MN = dh_ND, .a = logits_NV, .b = p.value.at(weight_)});

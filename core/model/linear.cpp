@@ -33,9 +33,7 @@ Tensor fused_view(const std::vector<Tensor>& tensors, size_t first, size_t count
 
 void run_gemm(Exec& ex, GemmArgs args) {
   ScratchScope scope(ex.scratch);
-  if (const size_t bytes = ex.ops.scratch_bytes(args); bytes > 0) {
-    args.scratch = ex.scratch.alloc(DType::u8, {static_cast<int64_t>(bytes)});
-  }
+  args.scratch = ex.scratch_for(ex.ops.scratch_bytes(args));
   ex.ops.gemm(ex.stream, args);
 }
 
@@ -52,7 +50,10 @@ void Linear::backward_input(Exec& ex, const BlockParams& p, Tensor dx_TK, Tensor
 void Linear::backward_weight(Exec& ex, const BlockParams& p, Tensor dy_TN, Tensor x_TK) const {
   run_gemm(ex,
            {.c_MN = fused_view(p.grad, weight, count), .a = dy_TN, .b = x_TK, .transpose_a = true, .accumulate = true});
-  if (has_bias) ex.ops.bias_backward(ex.stream, fused_view(p.grad, bias, count), dy_TN);
+  if (!has_bias) return;
+  const ScratchScope scope(ex.scratch);
+  const Tensor scratch = ex.scratch_for(ex.ops.bias_scratch_bytes(dy_TN.dim[0], dy_TN.dim[1]));
+  ex.ops.bias_backward(ex.stream, fused_view(p.grad, bias, count), dy_TN, scratch);
 }
 
 Linear add_linear(std::vector<ParamSpec>& specs, const std::vector<LinearPart>& parts, int64_t inputs, Split split,

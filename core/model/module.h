@@ -81,6 +81,10 @@ struct Exec {
   MicroBatch micro;
 
   int64_t tokens() const { return micro.tokens_T.dim[0]; }
+  /// u8[bytes] of scratch for an operation; absent for 0 bytes.
+  Tensor scratch_for(size_t bytes) {
+    return bytes == 0 ? Tensor{} : scratch.alloc(DType::u8, {static_cast<int64_t>(bytes)});
+  }
   bool training() const { return micro.mode == HeadMode::train; }
   /// Statistics and parameter gradients: f32, or f64 in a gradient test.
   DType wide() const { return dtype == DType::f64 ? DType::f64 : DType::f32; }

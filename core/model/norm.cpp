@@ -43,9 +43,7 @@ void NormLayer::backward(Exec& ex, const BlockParams& p, Tensor dx_RD, Tensor dy
   args.dw_D = p.grad.at(weight_);
   if (kind_ == NormKind::layer_norm) args.db_D = p.grad.at(bias_);
   const ScratchScope scope(ex.scratch);
-  if (const size_t bytes = ex.ops.scratch_bytes(args); bytes > 0) {
-    args.scratch = ex.scratch.alloc(DType::u8, {static_cast<int64_t>(bytes)});
-  }
+  args.scratch = ex.scratch_for(ex.ops.scratch_bytes(args));
   ex.ops.norm_backward(ex.stream, args);
 }
 

@@ -42,6 +42,10 @@ Optimizer::Optimizer(const AdamWOptions& options, ZeroStore& store, Device& devi
   squares_memory_ = device.alloc(n * sizeof(double), Place::device, "gradient norms");
   squares_N_ = Tensor(squares_memory_.data(), DType::f64, {static_cast<int64_t>(n)}, squares_memory_.place());
   squares_host_.resize(n);
+  if (const size_t bytes = device.ops().sum_scratch_bytes(); bytes > 0) {
+    scratch_memory_ = device.alloc(bytes, Place::device, "scratch of sums");
+    sum_scratch_ = Tensor(scratch_memory_.data(), DType::u8, {static_cast<int64_t>(bytes)}, Place::device);
+  }
 }
 
 void Optimizer::initialize(uint64_t seed, Stream stream) {
@@ -61,7 +65,8 @@ StepSums Optimizer::reduce(const LossSum& mine, bool stop, int64_t blocks, Commu
   const auto& segments = store_.segments();
   for (size_t i = 0; i < segments.size(); ++i) {
     const auto at = static_cast<int64_t>(i);
-    if (segments[i].counts) device_.ops().sum_squares(stream, squares_N_.rows(at, at + 1), segments[i].grad);
+    if (segments[i].counts)
+      device_.ops().sum_squares(stream, squares_N_.rows(at, at + 1), segments[i].grad, sum_scratch_);
   }
   device_.copy(Tensor(squares_host_.data(), DType::f64, {squares_N_.numel()}), squares_N_, stream);
   device_.synchronize(stream);

@@ -50,8 +50,9 @@ class Optimizer {
   AdamWOptions options_;
   ZeroStore& store_;
   Device& device_;
-  Memory squares_memory_;
+  Memory squares_memory_, scratch_memory_;
   Tensor squares_N_;  // f64, one per segment, on the device
+  Tensor sum_scratch_;
   std::vector<double> squares_host_;
 };
 

@@ -53,7 +53,7 @@ class CpuOps final : public Ops {
     cpu::dropout_add(dz_TN, Tensor{}, dy_TN, drop);
   }
 
-  void bias_backward(Stream, Tensor db_N, Tensor dy_TN) const override {
+  void bias_backward(Stream, Tensor db_N, Tensor dy_TN, Tensor) const override {
     check_bias_backward(db_N, dy_TN);
     cpu::bias_backward(db_N, dy_TN);
   }
@@ -107,11 +107,11 @@ class CpuOps final : public Ops {
     check(args);
     cpu::adamw(args);
   }
-  void sum_squares(Stream, Tensor out_1, Tensor x) const override {
+  void sum_squares(Stream, Tensor out_1, Tensor x, Tensor) const override {
     check_total("sum_squares", out_1, x);
     cpu::sum_squares(out_1, x);
   }
-  void sum(Stream, Tensor out_1, Tensor x) const override {
+  void sum(Stream, Tensor out_1, Tensor x, Tensor) const override {
     check_total("sum", out_1, x);
     cpu::sum(out_1, x);
   }

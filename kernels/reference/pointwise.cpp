@@ -100,7 +100,7 @@ void ReferenceOps::dropout_backward(Stream, Tensor dz_TN, Tensor dy_TN, const Dr
   store(dz_TN, dropped(dy_TN, spec));
 }
 
-void ReferenceOps::bias_backward(Stream, Tensor db_N, Tensor dy_TN) const {
+void ReferenceOps::bias_backward(Stream, Tensor db_N, Tensor dy_TN, Tensor) const {
   check_bias_backward(db_N, dy_TN);
   const Values dy = load(dy_TN);
   Values db = load(db_N);

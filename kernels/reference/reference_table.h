@@ -21,7 +21,7 @@ class ReferenceOps final : public Ops {
   void activation_backward(Stream, ActivationKind, Tensor dx, Tensor dy_TF, Tensor x) const override;
   void dropout_add(Stream, Tensor y_TN, Tensor x_TN, Tensor z_TN, const DropoutSpec&) const override;
   void dropout_backward(Stream, Tensor dz_TN, Tensor dy_TN, const DropoutSpec&) const override;
-  void bias_backward(Stream, Tensor db_N, Tensor dy_TN) const override;
+  void bias_backward(Stream, Tensor db_N, Tensor dy_TN, Tensor) const override;
   void bias_add(Stream, Tensor x_TN, Tensor b_N) const override;
   void add(Stream, Tensor y, Tensor x) const override;
   void scale(Stream, Tensor y, Tensor x, float factor) const override;
@@ -39,8 +39,8 @@ class ReferenceOps final : public Ops {
                     int64_t first_id, int64_t valid, bool gradient) const override;
 
   void adamw(Stream, const AdamWArgs&) const override;
-  void sum_squares(Stream, Tensor out_1, Tensor x) const override;
-  void sum(Stream, Tensor out_1, Tensor x) const override;
+  void sum_squares(Stream, Tensor out_1, Tensor x, Tensor) const override;
+  void sum(Stream, Tensor out_1, Tensor x, Tensor) const override;
 };
 
 }  // namespace trident::reference

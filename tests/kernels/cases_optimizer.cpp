@@ -95,10 +95,11 @@ Case total_case(bool squares, int64_t n, DType dtype) {
     return o;
   };
   c.run = [squares](const Ops& ops, Arguments& t) {
+    const Tensor scratch = t.scratch(ops.sum_scratch_bytes());
     if (squares) {
-      ops.sum_squares(t.stream(), t["out"], t["x"]);
+      ops.sum_squares(t.stream(), t["out"], t["x"], scratch);
     } else {
-      ops.sum(t.stream(), t["out"], t["x"]);
+      ops.sum(t.stream(), t["out"], t["x"], scratch);
     }
   };
   c.bounds = [=](const Oracle& oracle) {

@@ -162,7 +162,9 @@ Case bias_backward_case(int64_t rows, int64_t width, DType dtype) {
     o.push_back({"db", Use::inout, grad, {width}, random.normal(grad, width)});
     return o;
   };
-  c.run = [](const Ops& ops, Arguments& t) { ops.bias_backward(t.stream(), t["db"], t["dy"]); };
+  c.run = [=](const Ops& ops, Arguments& t) {
+    ops.bias_backward(t.stream(), t["db"], t["dy"], t.scratch(ops.bias_scratch_bytes(rows, width)));
+  };
   c.bounds = [=](const Oracle& oracle) {
     const Values& dy = oracle.before("dy");
     Values bound = magnitudes(oracle.before("db"));

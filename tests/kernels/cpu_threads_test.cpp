@@ -98,7 +98,7 @@ TEST_CASE("norms and column sums do not depend on the number of threads") {
     const Tensor db_N = room.make(DType::f32, {200});
     ops.norm_forward({}, args);
     ops.norm_backward({}, backward);
-    ops.bias_backward({}, db_N, args.y_TD);
+    ops.bias_backward({}, db_N, args.y_TD, {});
     return {args.y_TD, backward.dx_TD, backward.dw_D, backward.db_D, db_N};
   });
 }
@@ -114,8 +114,8 @@ TEST_CASE("embedding gradients and sums do not depend on the number of threads")
   check_threads("sums", [](const Ops& ops, Room& room) -> std::vector<Tensor> {
     const Tensor squares = room.make(DType::f64, {1}), total = room.make(DType::f64, {1});
     const Tensor x = room.make(DType::f32, {1'300'003});
-    ops.sum_squares({}, squares, x);
-    ops.sum({}, total, x);
+    ops.sum_squares({}, squares, x, {});
+    ops.sum({}, total, x, {});
     CHECK(squares.as<double>()[0] > 100'000);
     return {squares, total};
   });

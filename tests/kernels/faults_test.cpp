@@ -119,9 +119,9 @@ class FaultyOps final : public Ops {
     if (is(Fault::dropout_backward_keeps_all)) d.p = 0;
     right_->dropout_backward(s, dz_TN, dy_TN, d);
   }
-  void bias_backward(Stream s, Tensor db_N, Tensor dy_TN) const override {
+  void bias_backward(Stream s, Tensor db_N, Tensor dy_TN, Tensor scratch) const override {
     if (is(Fault::bias_backward_overwrites)) right_->scale(s, db_N, db_N, 0);
-    right_->bias_backward(s, db_N, dy_TN);
+    right_->bias_backward(s, db_N, dy_TN, scratch);
   }
   void bias_add(Stream s, Tensor x_TN, Tensor b_N) const override { right_->bias_add(s, x_TN, b_N); }
   void add(Stream s, Tensor y, Tensor x) const override {
@@ -173,11 +173,11 @@ class FaultyOps final : public Ops {
     if (is(Fault::adamw_skips_bias_correction)) a.step = 1'000'000;
     right_->adamw(s, a);
   }
-  void sum_squares(Stream s, Tensor out_1, Tensor x) const override {
-    right_->sum_squares(s, out_1, x);
+  void sum_squares(Stream s, Tensor out_1, Tensor x, Tensor scratch) const override {
+    right_->sum_squares(s, out_1, x, scratch);
     if (is(Fault::sum_squares_in_float)) *out_1.as<double>() = static_cast<float>(*out_1.as<double>());
   }
-  void sum(Stream s, Tensor out_1, Tensor x) const override { right_->sum(s, out_1, x); }
+  void sum(Stream s, Tensor out_1, Tensor x, Tensor scratch) const override { right_->sum(s, out_1, x, scratch); }
 
  private:
   bool is(Fault fault) const { return fault_ == fault; }

@@ -150,7 +150,7 @@ TEST_CASE("bias_backward is the gradient of bias_add, and accumulates") {
     return weighted_sum(dy.values, y.values);
   };
   F64 db({5}, Values(5, 2.0));
-  ops->bias_backward({}, db, dy);
+  ops->bias_backward({}, db, dy, {});
   for (double& g : db.values) g -= 2;
   CHECK(gradient_error("db", b.values, db.values, f) == "");
 }

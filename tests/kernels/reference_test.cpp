@@ -266,6 +266,6 @@ TEST_CASE("totals of a worked vector") {
   F64 x({3}, {1, -2, 3}), out({1});
   ops->sum({}, out, x);
   CHECK(out[0] == 2);
-  ops->sum_squares({}, out, x);
+  ops->sum_squares({}, out, x, {});
   CHECK(out[0] == 14);
 }

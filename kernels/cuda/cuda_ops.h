@@ -1,0 +1,17 @@
+// The CUDA table of kernels/ops.h: f32, bf16 and f16 storage, arithmetic in f32 (tensor cores multiply 16-bit operands
+// exactly and sum in f32). A Stream's handle is a cudaStream_t; tensors lie in device memory.
+//
+// Policy: an operation is submitted and returns; errors of a launch are thrown at once, what happens later on the
+// device comes out of the next synchronisation. The same call gives the same bits every time.
+#pragma once
+
+#include <memory>
+
+#include "kernels/ops.h"
+
+namespace trident {
+
+/// Throws RunError when cuBLASLt can't be initialised on the current device.
+std::unique_ptr<Ops> make_cuda_ops();
+
+}  // namespace trident
