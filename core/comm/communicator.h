@@ -3,6 +3,7 @@
 // Policy: every call is ordered on the stream given; every rank of the group calls the same operations in the same
 // order per communicator. Reductions add in rank order, element by element, with f32 (f64 for f64) accumulation and one
 // rounding at the end, so that all_reduce and reduce_scatter + all_gather give the same bits and every run repeats.
+// (NCCL, for tensors in device memory, has an order of its own and rounds 16-bit sums at every hop.)
 // Every wait has the group's timeout; when it passes, the job ends with one line naming the missing ranks, the
 // collective, the step and the layer (see Ledger).
 #pragma once
@@ -38,7 +39,8 @@ class Communicator {
   virtual void broadcast(Tensor inout, int root, Stream) = 0;
 
   /// Point to point inside the group, matched by (peer, tag). A send may return before it is received, but the tensor
-  /// must stay unchanged until the stream has passed it.
+  /// must stay unchanged until the stream has passed it. Between two ranks, messages whose tags have the same parity
+  /// are received in the order sent: NCCL knows no tags and has a lane for each parity.
   virtual void send(Tensor, int peer, int tag, Stream) = 0;
   virtual void recv(Tensor, int peer, int tag, Stream) = 0;
 

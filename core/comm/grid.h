@@ -12,6 +12,8 @@
 
 namespace trident {
 
+class Watchdog;
+
 /// All ranks of the job. Owns MPI's part of it: the only door to MPI for the layers above.
 class World {
  public:
@@ -25,6 +27,8 @@ class World {
   /// A communicator of the ranks that give the same `color`, ordered by world rank. Collective over the world.
   virtual std::unique_ptr<Communicator> split(int color, std::string_view axis) = 0;
   virtual Ledger& ledger() = 0;
+  /// What finds out who is missing when a collective never ends; nullptr in a world of one.
+  virtual Watchdog* watchdog() { return nullptr; }
   /// Ends the whole job at once with this exit code, after one line on stderr.
   [[noreturn]] virtual void abort(int code, std::string_view message) = 0;
 };

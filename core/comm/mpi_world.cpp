@@ -73,6 +73,7 @@ class MpiWorld final : public World {
   int local_rank() const override { return local_rank_; }
   int local_size() const override { return local_size_; }
   Ledger& ledger() override { return ledger_; }
+  Watchdog* watchdog() override { return watchdog_.get(); }
 
   std::unique_ptr<Communicator> split(int color, std::string_view axis) override {
     const int number = splits_++;

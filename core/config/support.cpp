@@ -19,7 +19,6 @@ struct Missing {
 std::vector<Problem> unsupported(const Config& c) {
   const auto name = [](auto e) { return std::string(enum_name(e)); };
   const Missing table[] = {
-      {c.device != DeviceKind::cpu, "device", name(c.device), "cpu"},
       {c.model.arch == Arch::phi3 || c.model.arch == Arch::mixtral, "model.arch", name(c.model.arch), "llama"},
       {c.model.attention.kind != AttentionKind::dense, "model.attention.kind", name(c.model.attention.kind), "dense"},
       {c.parallel.context > 1, "parallel.context", std::to_string(c.parallel.context), "1, with a larger tensor"},

@@ -109,6 +109,12 @@ class CpuDevice final : public Device {
     HostStream& host = HostStream::of(stream);
     host.wait_for(host.last_ticket());
   }
+  void synchronize(Event event) override {
+    if (event.handle != nullptr) static_cast<HostStream*>(event.handle)->wait_for(event.ticket);
+  }
+  bool passed(Event event) override {
+    return event.handle == nullptr || static_cast<HostStream*>(event.handle)->finished(event.ticket);
+  }
 
   const Ops& ops() const override { return *ops_; }
 

@@ -84,6 +84,10 @@ class Device {
   virtual void wait(Stream, Event) = 0;
   /// Blocks the calling thread until the stream is empty. Rethrows what its work threw.
   virtual void synchronize(Stream) = 0;
+  /// Blocks the calling thread until the event has passed; an event that was never recorded has.
+  virtual void synchronize(Event) = 0;
+  /// Whether the event has passed, without waiting. Any thread.
+  virtual bool passed(Event) = 0;
 
   virtual const Ops& ops() const = 0;
 };

@@ -55,6 +55,11 @@ void HostStream::wait_for(uint64_t ticket) {
   if (finished_ < ticket) throw RunError("the device was closed while its streams still had work");
 }
 
+bool HostStream::finished(uint64_t ticket) const {
+  const std::lock_guard lock(mutex_);
+  return finished_ >= ticket;
+}
+
 void HostStream::run_worker() {
   std::unique_lock lock(mutex_);
   while (true) {

@@ -34,6 +34,8 @@ class HostStream {
   /// Blocks the calling thread until the work up to `ticket` is done; rethrows what poisoned the stream. Throws
   /// RunError when the stream is closed before.
   void wait_for(uint64_t ticket);
+  /// Whether the work up to `ticket` is done.
+  bool finished(uint64_t ticket) const;
 
   /// Drops work that has not started. Streams that wait for one another are all closed before the first is joined.
   void close();

@@ -1,6 +1,7 @@
 #include "core/run/run.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <exception>
@@ -8,8 +9,10 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/comm/nccl_comm.h"
 #include "core/config/dump.h"
 #include "core/data/blend.h"
+#include "core/device/cuda_device.h"
 #include "core/plan/settings.h"
 
 namespace trident {
@@ -62,17 +65,31 @@ double probe_bound(Precision saved, Precision loaded) {
 
 }  // namespace
 
-std::unique_ptr<Device> make_device(DeviceKind kind) {
-  if (kind != DeviceKind::cpu)
-    throw UserError(build_string("device: ", enum_name(kind), " is not in this build; use device: cpu"));
-  return make_cpu_device();
+std::unique_ptr<Device> make_device(DeviceKind kind, const World& world) {
+  switch (kind) {
+    case DeviceKind::cpu: return make_cpu_device();
+    case DeviceKind::cuda:
+      if (cuda_build() == CudaBuild::emulated)
+        throw UserError("device: cuda is not in trident-simt, which emulates it: use trident, or device: simt");
+      break;
+    case DeviceKind::simt:
+      if (cuda_build() != CudaBuild::emulated)
+        throw UserError(
+            "device: simt runs in a binary of its own, trident-simt, which lies beside this one (scripts/build.sh "
+            "release --target trident-simt builds it)");
+      break;
+  }
+  return make_cuda_device(world.local_rank(), world.local_size());
 }
 
 Run::Run(const Config& config, World& world)
     : config_(config),
       world_(world),
-      device_(make_device(config.device)),
-      grid_(make_grid(world, topology_of(config.parallel))),
+      device_(make_device(config.device, world)),
+      device_world_(config.device == DeviceKind::cpu
+                        ? nullptr
+                        : make_nccl_world(world, *device_, std::chrono::duration<double>(config.comm.timeout))),
+      grid_(make_grid(device_world_ ? *device_world_ : world, topology_of(config.parallel))),
       train_data_(open_data(config.data.train, config)),
       valid_data_(open_data(config.data.valid, config)),
       engine_(std::make_unique<Engine>(engine_options_of(config), *device_, grid_, world.ledger())),
@@ -87,6 +104,7 @@ Run::~Run() {
     // job; until then the memory and communicators those streams use must stay, so they are left behind.
     (void)new Grid(std::move(grid_));
     (void)engine_.release();
+    (void)device_world_.release();
     (void)device_.release();
     return;
   }

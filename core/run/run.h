@@ -83,6 +83,7 @@ class Run {
   Config config_;
   World& world_;
   std::unique_ptr<Device> device_;
+  std::unique_ptr<World> device_world_;  ///< groups over NCCL; nullptr on the CPU, whose groups are the world's own
   Grid grid_;
   std::unique_ptr<DataSource> train_data_, valid_data_;
   std::unique_ptr<Engine> engine_;
@@ -93,7 +94,7 @@ class Run {
   int64_t step_ = 0, updates_ = 0, skipped_ = 0, tokens_ = 0;
 };
 
-/// The device of the config on this rank.
-std::unique_ptr<Device> make_device(DeviceKind);
+/// The device of the config on this rank. Throws UserError when this binary or this machine has none.
+std::unique_ptr<Device> make_device(DeviceKind, const World&);
 
 }  // namespace trident

@@ -13,8 +13,6 @@ TEST_CASE("what this build lacks is refused at its place, with the nearest that 
     const char* complaint;
   };
   const Case cases[] = {
-      {"device=cuda", "device: cuda is not in this build; the nearest that works is cpu"},
-      {"device=simt", "device: simt is not in this build; the nearest that works is cpu"},
       {"model.arch=phi3", "model.arch: phi3 is not in this build; the nearest that works is llama"},
       {"model.arch=mixtral", "model.arch: mixtral is not in this build; the nearest that works is llama"},
       {"model.attention.kind=bigbird",

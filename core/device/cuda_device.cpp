@@ -1,0 +1,248 @@
+// The CUDA device.
+//
+// Policy: streams do not synchronise with the legacy default stream, which nobody uses. Events come from a ring per
+// stream: a recycled event stands for a later point of the same stream, so an old handle waits longer than it had to,
+// never shorter; and as every wait is for work submitted before it, never for ever. Nothing here blocks the host but
+// alloc, free and synchronize.
+#include "core/device/cuda_device.h"
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <iomanip>
+#include <list>
+#include <mutex>
+#include <sstream>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/base/format.h"
+#include "kernels/cuda/cuda_ops.h"
+
+namespace trident {
+namespace {
+
+constexpr size_t kRoles = 4;
+constexpr size_t kEvents = 512;  // per stream
+
+/// Throws RunError with CUDA's words.
+void check_cuda(cudaError_t error, const char* call) {
+  if (error == cudaSuccess) return;
+  throw RunError(build_string(call, " failed: ", cudaGetErrorString(error), " (", cudaGetErrorName(error), ")"));
+}
+
+cudaStream_t native(Stream stream) {
+  ensure(stream.handle != nullptr, "work goes to a stream of the device; an empty Stream is none");
+  return static_cast<cudaStream_t>(stream.handle);
+}
+
+bool on_device(const Tensor& t) { return t.place == Place::device; }
+
+cudaMemcpyKind direction(const Tensor& dst, const Tensor& src) {
+  if (on_device(dst)) return on_device(src) ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice;
+  return on_device(src) ? cudaMemcpyDeviceToHost : cudaMemcpyHostToHost;
+}
+
+/// One stream and its ring of events.
+class CudaStream {
+ public:
+  explicit CudaStream(int priority) {
+    check_cuda(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, priority), "cudaStreamCreateWithPriority");
+    for (cudaEvent_t& event : events_) {
+      check_cuda(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+    }
+  }
+  ~CudaStream() {
+    for (cudaEvent_t event : events_) (void)cudaEventDestroy(event);
+    (void)cudaStreamDestroy(stream_);
+  }
+  CudaStream(const CudaStream&) = delete;
+  CudaStream& operator=(const CudaStream&) = delete;
+
+  cudaStream_t handle() const { return stream_; }
+  Event record() {
+    const std::lock_guard lock(mutex_);
+    const cudaEvent_t event = events_[next_++ % kEvents];
+    check_cuda(cudaEventRecord(event, stream_), "cudaEventRecord");
+    return {event, next_};
+  }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+  std::array<cudaEvent_t, kEvents> events_{};
+  std::mutex mutex_;
+  uint64_t next_ = 0;
+};
+
+class CudaDevice final : public Device {
+ public:
+  explicit CudaDevice(int ordinal) : ordinal_(ordinal) {
+    check_cuda(cudaSetDevice(ordinal), "cudaSetDevice");
+    int lowest = 0, highest = 0;
+    check_cuda(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "cudaDeviceGetStreamPriorityRange");
+    for (size_t i = 0; i < kRoles; ++i) {
+      // Communication first: what it waits for is already there, and others wait for it.
+      const bool urgent = static_cast<Role>(i) == Role::comm || static_cast<Role>(i) == Role::send;
+      streams_[i] = std::make_unique<CudaStream>(urgent ? highest : lowest);
+    }
+    ops_ = make_cuda_ops();
+  }
+  ~CudaDevice() override { (void)cudaDeviceSynchronize(); }
+
+  Memory alloc(size_t bytes, Place place, std::string_view name) override {
+    const size_t size = std::max<size_t>(bytes, 1);
+    void* data = nullptr;
+    cudaError_t error = cudaSuccess;
+    if (place == Place::device) {
+      error = cudaMalloc(&data, size);
+    } else {
+      error = cudaHostAlloc(&data, size, cudaHostAllocDefault);
+    }
+    if (error == cudaErrorMemoryAllocation) {
+      (void)cudaGetLastError();  // it was no lasting fault
+      throw RunError(no_room(bytes, place, name));
+    }
+    check_cuda(error, place == Place::device ? "cudaMalloc" : "cudaHostAlloc");
+    if (place == Place::device) {
+      const cudaStream_t stream = native(this->stream(Role::compute));
+      check_cuda(cudaMemsetAsync(data, 0, size, stream), "cudaMemsetAsync");
+      check_cuda(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+    } else {
+      std::memset(data, 0, size);
+    }
+    const std::lock_guard lock(mutex_);
+    const auto line = table_.insert(table_.end(), {std::string(name), place, bytes});
+    return Memory(data, bytes, place, [this, line, place](void* address) {
+      (void)(place == Place::device ? cudaFree(address) : cudaFreeHost(address));
+      const std::lock_guard relock(mutex_);
+      table_.erase(line);
+    });
+  }
+
+  std::vector<Allocation> allocations() const override {
+    const std::lock_guard lock(mutex_);
+    return {table_.begin(), table_.end()};
+  }
+
+  void copy(Tensor dst, Tensor src, Stream stream) override {
+    ensure(dst.dtype == src.dtype && dst.numel() == src.numel(), "a copy keeps dtype and size");
+    ensure(dst.dry() == src.dry(), "a copy has memory on both sides or on neither");
+    if (dst.dry() || dst.data == src.data || dst.numel() == 0) return;
+    check_cuda(cudaMemcpyAsync(dst.data, src.data, dst.bytes(), direction(dst, src), native(stream)),
+               "cudaMemcpyAsync");
+  }
+
+  void fill_zero(Tensor tensor, Stream stream) override {
+    if (tensor.dry() || tensor.numel() == 0) return;
+    ensure(on_device(tensor), "fill_zero of a CUDA device is for device memory");
+    check_cuda(cudaMemsetAsync(tensor.data, 0, tensor.bytes(), native(stream)), "cudaMemsetAsync");
+  }
+
+  Stream stream(Role role) override { return {streams_[static_cast<size_t>(role)]->handle()}; }
+  Event record(Stream stream) override {
+    const auto found =
+        std::find_if(streams_.begin(), streams_.end(), [&](const auto& s) { return s->handle() == native(stream); });
+    ensure(found != streams_.end(), "an event is recorded on a stream of this device");
+    return (*found)->record();
+  }
+  void wait(Stream stream, Event event) override {
+    if (event.handle == nullptr) return;
+    check_cuda(cudaStreamWaitEvent(native(stream), static_cast<cudaEvent_t>(event.handle), 0), "cudaStreamWaitEvent");
+  }
+  void synchronize(Stream stream) override { check_cuda(cudaStreamSynchronize(native(stream)), "the work on the GPU"); }
+  void synchronize(Event event) override {
+    if (event.handle == nullptr) return;
+    check_cuda(cudaEventSynchronize(static_cast<cudaEvent_t>(event.handle)), "the work on the GPU");
+  }
+  bool passed(Event event) override {
+    if (event.handle == nullptr) return true;
+    const cudaError_t error = cudaEventQuery(static_cast<cudaEvent_t>(event.handle));
+    if (error == cudaErrorNotReady) return false;
+    check_cuda(error, "the work on the GPU");
+    return true;
+  }
+
+  const Ops& ops() const override { return *ops_; }
+
+ private:
+  std::string no_room(size_t bytes, Place place, std::string_view name) const {
+    size_t free_bytes = 0, total_bytes = 0;
+    (void)cudaMemGetInfo(&free_bytes, &total_bytes);
+    std::ostringstream text;
+    text << "no memory for " << format_bytes(bytes) << " of '" << name << "' on ";
+    if (place == Place::device) {
+      text << "GPU " << ordinal_ << " (" << format_bytes(free_bytes) << " of " << format_bytes(total_bytes)
+           << " are free)";
+    } else {
+      text << "the host, pinned";
+    }
+    text << ". Allocated so far by this rank:";
+    size_t total = 0;
+    for (const Allocation& line : allocations()) {
+      text << "\n  " << std::setw(12) << format_bytes(line.bytes) << "  " << line.name;
+      total += line.bytes;
+    }
+    text << "\n  " << std::setw(12) << format_bytes(total) << "  in all\n"
+         << "Lower train.micro_batch, set train.recompute, or spread the model over more GPUs.";
+    return text.str();
+  }
+
+  const int ordinal_;
+  mutable std::mutex mutex_;
+  std::list<Allocation> table_;
+  std::array<std::unique_ptr<CudaStream>, kRoles> streams_;  // one per Role, in its order
+  std::unique_ptr<Ops> ops_;
+};
+
+std::string version_text(int version) {
+  return version == 0 ? "none" : build_string(version / 1000, '.', version % 1000 / 10);
+}
+
+/// GPUs that this process sees. Throws UserError when CUDA does not start.
+int visible_gpus() {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error == cudaSuccess && count > 0) return count;
+  (void)cudaGetLastError();
+  int driver = 0, runtime = 0;
+  (void)cudaDriverGetVersion(&driver);
+  (void)cudaRuntimeGetVersion(&runtime);
+  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  throw UserError(build_string(
+      "device: cuda finds no GPU: ", error == cudaSuccess ? "none is visible" : cudaGetErrorString(error),
+      ". NVIDIA driver: ", driver == 0 ? std::string("not found") : "for CUDA " + version_text(driver),
+      "; this binary needs CUDA ", version_text(runtime), " or newer", "; CUDA_VISIBLE_DEVICES: ",
+      visible == nullptr   ? "not set"
+      : visible[0] == '\0' ? "empty"
+                           : visible,
+      driver == 0 ? ". Run it on a machine with an NVIDIA driver (`nvidia-smi` lists the GPUs), or use device: cpu"
+      : driver < runtime ? ". Update the driver, or build with an older toolkit"
+                         : ". Ask for GPUs (Slurm: --gpus-per-node), or use device: cpu",
+      ". `trident doctor` tells more"));
+}
+
+}  // namespace
+
+CudaBuild cuda_build() {
+#ifdef TRIDENT_CUDA_EMULATED
+  return CudaBuild::emulated;
+#else
+  return CudaBuild::real;
+#endif
+}
+
+std::unique_ptr<Device> make_cuda_device(int local_rank, int local_size) {
+  const int gpus = visible_gpus();
+  if (local_size > gpus) {
+    throw UserError(build_string(local_size, " ranks on this host but ", gpus, gpus == 1 ? " GPU is" : " GPUs are",
+                                 " visible, and a rank has a GPU of its own: start at most ", gpus,
+                                 " ranks per host (mpirun --map-by ppr:", gpus,
+                                 ":node, sbatch --ntasks-per-node=", gpus, "), or see CUDA_VISIBLE_DEVICES"));
+  }
+  return std::make_unique<CudaDevice>(local_rank);
+}
+
+}  // namespace trident

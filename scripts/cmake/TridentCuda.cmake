@@ -1,0 +1,53 @@
+# CUDA, in two forms that share every source line. `trident_cuda_headers`: NVIDIA's headers, enough for the emulation
+# (kernels/simt). With TRIDENT_CUDA the real thing: nvcc, cuBLASLt, NCCL and, where they are found, cuDNN.
+
+option(TRIDENT_SIMT "Build the emulated CUDA device (trident-simt and its tests) where CUDA's headers are found" OFF)
+set(TRIDENT_CUDA "AUTO" CACHE STRING "Build the CUDA device: ON, OFF, or AUTO: when nvcc is there and a GPU is visible")
+set(TRIDENT_CUDA_ROOT "${CMAKE_SOURCE_DIR}/build/cuda" CACHE PATH
+  "Where scripts/fetch_cuda.sh puts the toolkit's parts on machines that have none")
+
+# Hints before CMake's own places: the CUDA toolkit of the machine, then the fetched one.
+set(trident_cuda_hints ENV CUDA_HOME ENV CUDA_PATH /usr/local/cuda ${TRIDENT_CUDA_ROOT})
+find_path(TRIDENT_CUDA_INCLUDE cuda_runtime_api.h HINTS ${trident_cuda_hints} PATH_SUFFIXES include)
+find_path(TRIDENT_CUBLASLT_INCLUDE cublasLt.h HINTS ${trident_cuda_hints} PATH_SUFFIXES include)
+find_path(TRIDENT_NCCL_INCLUDE nccl.h HINTS ${trident_cuda_hints} PATH_SUFFIXES include)
+
+add_library(trident_cuda_headers INTERFACE)
+if(TRIDENT_CUDA_INCLUDE AND TRIDENT_CUBLASLT_INCLUDE AND TRIDENT_NCCL_INCLUDE)
+  set(TRIDENT_HAVE_CUDA_HEADERS TRUE)
+  # SYSTEM: warnings in them are not ours.
+  target_include_directories(trident_cuda_headers SYSTEM INTERFACE
+    ${TRIDENT_CUDA_INCLUDE} ${TRIDENT_CUBLASLT_INCLUDE} ${TRIDENT_NCCL_INCLUDE})
+else()
+  set(TRIDENT_HAVE_CUDA_HEADERS FALSE)
+endif()
+if(TRIDENT_SIMT AND NOT TRIDENT_HAVE_CUDA_HEADERS)
+  message(STATUS "no CUDA headers: the emulated CUDA device is left out (scripts/fetch_cuda.sh fetches them)")
+endif()
+
+set(TRIDENT_WITH_CUDA FALSE)
+if(TRIDENT_CUDA STREQUAL "AUTO")
+  find_program(trident_nvcc nvcc HINTS ${trident_cuda_hints} PATH_SUFFIXES bin)
+  if(trident_nvcc AND EXISTS /dev/nvidiactl)
+    set(TRIDENT_WITH_CUDA TRUE)
+  endif()
+elseif(TRIDENT_CUDA)
+  set(TRIDENT_WITH_CUDA TRUE)
+endif()
+
+if(TRIDENT_WITH_CUDA)
+  if(NOT CMAKE_CUDA_COMPILER AND trident_nvcc)
+    set(CMAKE_CUDA_COMPILER ${trident_nvcc})
+  endif()
+  set(CMAKE_CUDA_ARCHITECTURES "80-real;90-real;90-virtual" CACHE STRING "GPU architectures to compile for")
+  enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
+  find_library(TRIDENT_NCCL_LIBRARY nccl HINTS ${trident_cuda_hints} PATH_SUFFIXES lib64 lib)
+  if(NOT TRIDENT_NCCL_LIBRARY OR NOT TRIDENT_HAVE_CUDA_HEADERS)
+    trident_missing("NCCL" "libnccl-dev (NVIDIA's repository)")
+  endif()
+  add_library(trident_cuda_libraries INTERFACE)
+  target_link_libraries(trident_cuda_libraries INTERFACE CUDA::cudart CUDA::cublasLt ${TRIDENT_NCCL_LIBRARY})
+  find_path(TRIDENT_CUDNN_FRONTEND_INCLUDE cudnn_frontend.h HINTS ${trident_cuda_hints} PATH_SUFFIXES include)
+  find_library(TRIDENT_CUDNN_LIBRARY cudnn HINTS ${trident_cuda_hints} PATH_SUFFIXES lib64 lib)
+endif()
