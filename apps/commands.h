@@ -13,6 +13,8 @@ void add_eval_command(CLI::App& app, int& exit_code);
 void add_generate_command(CLI::App& app, int& exit_code);
 
 void add_plan_command(CLI::App& app);
+/// Exit code 1 when it finds a problem.
+void add_doctor_command(CLI::App& app, int& exit_code);
 void add_explain_command(CLI::App& app);
 /// bench [ops]
 void add_bench_command(CLI::App& app);

@@ -49,6 +49,7 @@ int main(int argc, char** argv) {
   trident::add_data_command(app);
   trident::add_ckpt_command(app);
   trident::add_bench_command(app);
+  trident::add_doctor_command(app, exit_code);
   trident::add_explain_command(app);
   try {
     app.parse(argc, argv);

@@ -34,8 +34,8 @@ ROOMS = [
     (r"CLI/.*", r"apps/.*"),
     (r"(oneapi/)?dnnl.*", r"kernels/cpu/gemm\.cpp"),
     (r"nlohmann/.*|xxhash\.h", r"(core/(data|checkpoint|run)|apps)/.*|core/train/metrics\.(h|cpp)|tests/.*"),
-    (r"cuda.*|cublas.*|cudnn.*", r"kernels/(cuda|simt)/.*|core/device/cuda_device\.(h|cpp)|core/comm/nccl_comm\.(h|cpp)|apps/cuda_doctor\.cpp|tests/simt/.*"),
-    (r"nccl\.h", r"core/comm/nccl_comm\.(h|cpp)|kernels/simt/nccl.*|apps/cuda_doctor\.cpp|tests/simt/.*"),
+    (r"cuda.*|cublas.*|cudnn.*", r"kernels/(cuda|simt)/.*|core/device/cuda_(device|facts)\.cpp|core/comm/nccl_comm\.cpp|tests/simt/.*"),
+    (r"nccl\.h", r"core/comm/nccl_comm\.cpp|kernels/simt/nccl.*|tests/simt/.*"),
     (r"catch2/.*", r"tests/support/catch\.h"),
 ]
 

@@ -31,4 +31,12 @@ int MpiSession::lowest_rank(bool mine) const {
   return lowest == nobody ? -1 : lowest;
 }
 
+std::string mpi_library() {
+  char text[MPI_MAX_LIBRARY_VERSION_STRING];
+  int length = 0;
+  MPI_Get_library_version(text, &length);
+  const std::string all(text, static_cast<size_t>(length));
+  return all.substr(0, all.find(','));
+}
+
 }  // namespace trident

@@ -1,6 +1,8 @@
 // MPI's life in this process: initialised when made, finalised when destroyed.
 #pragma once
 
+#include <string>
+
 namespace trident {
 
 class MpiSession {
@@ -15,5 +17,8 @@ class MpiSession {
   /// The lowest rank that says true, -1 when none does. Collective.
   int lowest_rank(bool mine) const;
 };
+
+/// "Open MPI v4.1.4, ...": name and version of the MPI library. Needs no session.
+std::string mpi_library();
 
 }  // namespace trident

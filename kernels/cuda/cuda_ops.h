@@ -6,6 +6,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "kernels/ops.h"
 
@@ -13,5 +14,8 @@ namespace trident {
 
 /// Throws RunError when cuBLASLt can't be initialised on the current device.
 std::unique_ptr<Ops> make_cuda_ops();
+
+/// Version of cuBLASLt as linked: "13.1.0".
+std::string cublaslt_version();
 
 }  // namespace trident

@@ -20,7 +20,8 @@ static inline void hook(void* p, size_t n, bool w, const char* what, const void*
 extern "C" {
 H(1)
 H(2)
-H(4) H(8) H(16)
+H(4)
+H(8) H(16)
 // host-side atomics inside instrumented files (shared_ptr counts); kernels use the CUDA intrinsics instead
 #define AT(b, T)                                                                                                 \
   T __tsan_atomic##b##_fetch_add(volatile T* p, T v, int) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); } \
