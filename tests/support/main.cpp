@@ -1,5 +1,7 @@
 // The main of every test program without MPI.
-#ifndef TRIDENT_CATCH2_V3
+#ifdef TRIDENT_CATCH2_V3
+#include <catch2/catch_session.hpp>
+#else
 #define CATCH_CONFIG_RUNNER
 #endif
 #include "support/catch.h"

@@ -1,5 +1,7 @@
 // The main of every MPI test program: all ranks run the same cases; a failure on any rank fails the program.
-#ifndef TRIDENT_CATCH2_V3
+#ifdef TRIDENT_CATCH2_V3
+#include <catch2/catch_session.hpp>
+#else
 #define CATCH_CONFIG_RUNNER
 #endif
 #include <mpi.h>
