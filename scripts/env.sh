@@ -18,7 +18,8 @@ export PRTE_MCA_hwloc_default_binding_policy="${PRTE_MCA_hwloc_default_binding_p
 # and a long wait holds up every job that fails (Open MPI waits it out even when nobody is left).
 export OMPI_MCA_odls_base_sigkill_timeout="${OMPI_MCA_odls_base_sigkill_timeout:-4}"
 
-if [ -n "${1:-}" ] && [ -z "${OMP_NUM_THREADS:-}" ]; then
+# Without RANKS, bash shows a sourced file the caller's own arguments.
+if [[ ${1:-} =~ ^[1-9][0-9]*$ ]] && [ -z "${OMP_NUM_THREADS:-}" ]; then
   OMP_NUM_THREADS=$(($(nproc) / $1))
   [ "$OMP_NUM_THREADS" -ge 1 ] || OMP_NUM_THREADS=1
   export OMP_NUM_THREADS
