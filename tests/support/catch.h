@@ -2,6 +2,7 @@
 #pragma once
 
 #ifdef TRIDENT_CATCH2_V3
+#include <catch2/catch_session.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators_all.hpp>
 #include <catch2/matchers/catch_matchers.hpp>

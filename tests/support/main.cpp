@@ -1,7 +1,5 @@
 // The main of every test program without MPI.
-#ifdef TRIDENT_CATCH2_V3
-#include <catch2/catch_session.hpp>
-#else
+#ifndef TRIDENT_CATCH2_V3
 #define CATCH_CONFIG_RUNNER
 #endif
 #include "support/catch.h"

@@ -1,7 +1,5 @@
 // The main of every MPI test program: all ranks run the same cases; a failure on any rank fails the program.
-#ifdef TRIDENT_CATCH2_V3
-#include <catch2/catch_session.hpp>
-#else
+#ifndef TRIDENT_CATCH2_V3
 #define CATCH_CONFIG_RUNNER
 #endif
 #include <mpi.h>
