@@ -17,11 +17,9 @@ mapfile -t files < <(find apps core kernels tests -name '*.h' -o -name '*.cpp' -
 case ${1:-} in
   "") "$formatter" -i "${files[@]}" ;;
   --check)
-    bad=0
-    for file in "${files[@]}"; do
-      "$formatter" --dry-run --Werror "$file" >/dev/null 2>&1 || { echo "not formatted: $file (scripts/format.sh)"; bad=1; }
-    done
-    exit $bad
+    # "FILE:LINE:COLUMN: error: ..." for every place.
+    "$formatter" --dry-run --Werror "${files[@]}" 2>&1 |
+      { ! sed -nE 's/^([^: ]+):[0-9]+:.*/not formatted: \1 (scripts\/format.sh)/p' | sort -u | grep .; }
     ;;
   *)
     echo "format.sh: unknown argument $1 (known: --check)" >&2
