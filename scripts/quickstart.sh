@@ -36,5 +36,5 @@ cat <<END
 checkpoints   $run/checkpoints/ (newest: $(ls "$run/checkpoints" | grep '^step-' | sort | tail -n 1))
 log           $run/log.txt, one JSON object a step in $run/metrics.jsonl
 loss picture  $run/loss.svg
-again         mpirun -n $ranks $trident train $config
+again         source scripts/env.sh $ranks; mpirun -n $ranks $trident train $config
 END

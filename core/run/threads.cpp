@@ -14,7 +14,9 @@ namespace trident {
 namespace {
 
 bool user_binds() {
-  for (const char* name : {"OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "OMPI_MCA_hwloc_base_binding_policy"}) {
+  // The last two: Open MPI 4's mpirun --bind-to sets its own, Open MPI 5 reads a default from the other.
+  for (const char* name : {"OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "OMPI_MCA_hwloc_base_binding_policy",
+                           "PRTE_MCA_hwloc_default_binding_policy"}) {
     if (std::getenv(name) != nullptr) return true;
   }
   return false;

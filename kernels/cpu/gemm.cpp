@@ -62,8 +62,21 @@ dnnl::memory::desc matrix(int64_t rows, int64_t columns, DType dtype, bool trans
   return {{rows, columns}, dnnl_type(dtype), strides};
 }
 
+using MatmulDesc = dnnl::matmul::primitive_desc;
+
+/// c = a b, plus bias unless that is empty. oneDNN 3 builds a primitive's description in one step, oneDNN 2 in two.
+MatmulDesc describe(const dnnl::engine& engine, const dnnl::memory::desc& a, const dnnl::memory::desc& b,
+                    const dnnl::memory::desc& bias, const dnnl::memory::desc& c,
+                    const dnnl::primitive_attr& attributes) {
+#if DNNL_VERSION_MAJOR >= 3
+  return MatmulDesc(engine, a, b, bias, c, attributes);
+#else
+  return MatmulDesc(dnnl::matmul::desc(a, b, bias, c), attributes, engine);
+#endif
+}
+
 /// Nothing when oneDNN has no kernel, or only its plain loops, for the call.
-std::optional<dnnl::matmul::primitive_desc> prepare(const Key& key, const dnnl::engine& engine) {
+std::optional<MatmulDesc> prepare(const Key& key, const dnnl::engine& engine) {
   const auto [m, n, k] = key.mnk;
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -73,10 +86,10 @@ std::optional<dnnl::matmul::primitive_desc> prepare(const Key& key, const dnnl::
     attributes.set_post_ops(sum);
   }
   const dnnl::memory::desc a = matrix(m, k, key.dtype, key.transpose_a), b = matrix(k, n, key.dtype, key.transpose_b);
-  const dnnl::memory::desc c = matrix(m, n, key.c_dtype, false), bias = matrix(1, n, key.dtype, false);
+  const dnnl::memory::desc c = matrix(m, n, key.c_dtype, false);
+  const dnnl::memory::desc bias = key.bias ? matrix(1, n, key.dtype, false) : dnnl::memory::desc();
   try {
-    const dnnl::matmul::desc matmul = key.bias ? dnnl::matmul::desc(a, b, bias, c) : dnnl::matmul::desc(a, b, c);
-    dnnl::matmul::primitive_desc prepared(matmul, attributes, engine);
+    MatmulDesc prepared = describe(engine, a, b, bias, c, attributes);
     if (std::string(prepared.impl_info_str()).find("ref") != std::string::npos) return std::nullopt;
     return prepared;
   } catch (const dnnl::error&) {
@@ -85,7 +98,7 @@ std::optional<dnnl::matmul::primitive_desc> prepare(const Key& key, const dnnl::
 }
 
 struct Entry {
-  std::optional<dnnl::matmul::primitive_desc> description;
+  std::optional<MatmulDesc> description;
   dnnl::matmul primitive;
 };
 

@@ -63,8 +63,8 @@ TEST_CASE("the nearest name is offered only when it is near") {
 }
 
 TEST_CASE("what is shown holds no control characters and is short") {
-  CHECK(quoted("a\nb\x1b[0m") == "'a\\x0ab\\x1b[0m'");
-  CHECK(quoted(std::string(100, 'x')) == "'" + std::string(60, 'x') + "...'");
+  CHECK(trident::quoted("a\nb\x1b[0m") == "'a\\x0ab\\x1b[0m'");
+  CHECK(trident::quoted(std::string(100, 'x')) == "'" + std::string(60, 'x') + "...'");
   CHECK(printable(std::string("a\0b", 3)) == "a\\x00b");
 }
 

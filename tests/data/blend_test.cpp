@@ -76,7 +76,7 @@ TEST_CASE("every prefix of the blend is within one sample of every weight") {
 
 TEST_CASE("decimal weights are met exactly, others to 1/262144") {
   const Blend decimal(entries_of({0.7, 0.2, 0.1}));
-  CHECK(decimal.share(0) == Approx(0.7).epsilon(1e-15));
+  CHECK(std::abs(decimal.share(0) - 0.7) < 1e-15);
   CHECK(decimal.pick(10).index == decimal.pick(0).index + 7);  // the period is 10 samples
   std::vector<double> odd;
   for (int i = 0; i < 9; ++i) odd.push_back(std::sqrt(2.0 + i * 0.73));
