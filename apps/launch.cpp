@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <filesystem>
 #include <thread>
 #include <utility>
 
@@ -41,8 +40,6 @@ int end_job(World& world, const Failure& failure) {
   world.abort(failure.code, failure.message);
   return failure.code;
 }
-
-bool is_checkpoint(const std::string& path) { return std::filesystem::exists(path + "/manifest.json"); }
 
 }  // namespace
 

@@ -1,6 +1,11 @@
 #include "core/base/log.h"
 
+#include <poll.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <chrono>
+#include <climits>
 #include <cstdio>
 #include <ctime>
 #include <fstream>
@@ -16,6 +21,7 @@ struct Sink {
   int rank = 0;
   Level level = Level::info;
   std::ofstream file;
+  bool (*hurried)() = nullptr;
 };
 
 Sink& sink() {
@@ -35,6 +41,27 @@ std::string timestamp() {
   return text;
 }
 
+// Waits until stderr takes a piece of up to PIPE_BUF bytes without blocking; false when there is no time for that.
+bool wait_for_stderr(bool (*hurried)()) {
+  constexpr int kLookMilliseconds = 50;
+  pollfd out{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+  for (;;) {
+    const int ready = ::poll(&out, 1, kLookMilliseconds);
+    // Any other error is the write's to find.
+    if (ready > 0 || (ready < 0 && errno != EINTR)) return true;
+    if (hurried != nullptr && hurried()) return false;
+  }
+}
+
+// A line is one piece, and one fwrite a piece: lines of many ranks on one terminal do not mix.
+void write_to_stderr(std::string_view line, bool (*hurried)()) {
+  while (!line.empty() && wait_for_stderr(hurried)) {
+    const std::string_view piece = line.substr(0, PIPE_BUF);
+    std::fwrite(piece.data(), 1, piece.size(), stderr);
+    line.remove_prefix(piece.size());
+  }
+}
+
 }  // namespace
 
 void configure(int rank, Level level) {
@@ -51,6 +78,11 @@ void to_file(const std::string& path) {
   if (!sink().file) throw UserError(build_string("cannot open the log file ", path, ": is the directory writable?"));
 }
 
+void drop_lines_when(bool (*hurried)()) {
+  const std::lock_guard lock(sink().mutex);
+  sink().hurried = hurried;
+}
+
 void write(Level level, std::string_view text) {
   constexpr const char* kNames[] = {"debug", "info ", "warn ", "error"};
   Sink& s = sink();
@@ -59,9 +91,8 @@ void write(Level level, std::string_view text) {
   std::string line = build_string(timestamp(), " [", kNames[static_cast<int>(level)], "] ");
   if (s.rank != 0) line += build_string("rank ", s.rank, ": ");
   line.append(text).push_back('\n');
-  // One fwrite: lines of many ranks on one terminal do not mix.
-  std::fwrite(line.data(), 1, line.size(), stderr);
   if (s.file) s.file << line << std::flush;
+  write_to_stderr(line, s.hurried);
 }
 
 }  // namespace trident::log

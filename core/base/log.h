@@ -15,7 +15,11 @@ void configure(int rank, Level level);
 /// Appends everything shown from now on to this file too (rank 0's log.txt). Throws UserError when it can't be opened.
 void to_file(const std::string& path);
 
-/// Writes one line to stderr (and the file). Thread-safe.
+/// Who does not read our stderr makes us wait: a paused terminal, or mpirun while it ends a job. From the moment that
+/// `hurried` says so, a line that stderr does not take at once is in the file only. Asked from any thread.
+void drop_lines_when(bool (*hurried)());
+
+/// Writes one line to the file (if there is one) and to stderr. Thread-safe.
 void write(Level level, std::string_view text);
 
 inline void debug(std::string_view text) { write(Level::debug, text); }

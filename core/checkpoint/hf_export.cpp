@@ -13,6 +13,7 @@
 #include "core/checkpoint/convert.h"
 #include "core/checkpoint/hf_layout.h"
 #include "core/checkpoint/huggingface.h"
+#include "core/checkpoint/manifest.h"
 #include "core/checkpoint/shard_file.h"
 #include "core/checkpoint/store.h"
 #include "core/config/load.h"
@@ -26,7 +27,7 @@ namespace {
 
 /// The checkpoint that a path means: itself, or the newest in it or in the `checkpoints` folder of a run.
 std::string find_checkpoint(const std::string& path) {
-  if (fs::exists(path + "/manifest.json")) return path;
+  if (is_checkpoint(path)) return path;
   for (const std::string& root : {path, path + "/checkpoints"}) {
     const std::vector<CheckpointPath> found = find_checkpoints(root);
     if (!found.empty()) return found.front().path;

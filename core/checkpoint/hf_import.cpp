@@ -11,6 +11,7 @@
 #include "core/checkpoint/hf_layout.h"
 #include "core/checkpoint/hf_weights.h"
 #include "core/checkpoint/huggingface.h"
+#include "core/checkpoint/manifest.h"
 #include "core/checkpoint/store.h"
 #include "core/comm/communicator.h"
 #include "core/config/dump.h"
@@ -156,7 +157,7 @@ HfModel read_hf_model(const std::string& hf_dir) {
 
 std::string import_huggingface(const std::string& hf_dir, const std::string& checkpoint_dir, int64_t block_elements) {
   ensure(block_elements > 0, "a block has elements");
-  if (!find_checkpoints(checkpoint_dir).empty() || fs::exists(checkpoint_dir + "/manifest.json")) {
+  if (!find_checkpoints(checkpoint_dir).empty() || is_checkpoint(checkpoint_dir)) {
     throw UserError(build_string(checkpoint_dir, " holds checkpoints already: import into another directory"));
   }
   const HfModel hf = read_hf_model(hf_dir);

@@ -3,7 +3,9 @@
 #include <xxhash.h>
 
 #include <cmath>
+#include <filesystem>
 #include <limits>
+#include <system_error>
 
 #include "core/base/error.h"
 #include "core/checkpoint/json_text.h"
@@ -263,6 +265,11 @@ Manifest parse_manifest(std::string_view text, const std::string& path) {
   manifest.meta = parse_meta(root, path);
   parse_records(root, manifest, path);
   return manifest;
+}
+
+bool is_checkpoint(const std::string& directory) {
+  std::error_code unreadable;
+  return std::filesystem::exists(directory + "/manifest.json", unreadable);
 }
 
 Manifest read_manifest(const std::string& directory) {

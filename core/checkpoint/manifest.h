@@ -84,6 +84,9 @@ std::string manifest_text(const Manifest&);
 /// tensors, bytes that fit slices and files. Throws UserError with `path` and the reason.
 Manifest parse_manifest(std::string_view text, const std::string& path);
 
+/// Whether the directory holds a manifest: it may still be damaged.
+bool is_checkpoint(const std::string& directory);
+
 /// Reads DIRECTORY/manifest.json.
 Manifest read_manifest(const std::string& directory);
 

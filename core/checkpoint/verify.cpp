@@ -176,8 +176,7 @@ Resume pick_newest_valid(const std::string& root, Communicator& world, bool deep
 }
 
 std::string resolve_checkpoint(const std::string& path) {
-  std::error_code ignored;
-  if (std::filesystem::exists(path + "/manifest.json", ignored)) return path;
+  if (is_checkpoint(path)) return path;
   std::string reasons;
   for (const std::string& root : {path, path + "/checkpoints"}) {
     for (const CheckpointPath& checkpoint : find_checkpoints(root)) {

@@ -39,6 +39,8 @@ class Saved {
     return t;
   }
   bool empty() const { return kept_.empty(); }
+  /// What is kept now, oldest first.
+  std::span<const Tensor> kept() const { return kept_; }
   /// Forgets everything; the arena starts again.
   void reset() {
     kept_.clear();

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "core/base/error.h"
+#include "core/base/format.h"
 #include "core/comm/dry_communicator.h"
 #include "core/device/dry_device.h"
 #include "core/plan/settings.h"
@@ -41,12 +42,6 @@ std::vector<std::string> parts_of(const ModelShape& shape, const std::vector<int
     }
   }
   return parts;
-}
-
-std::string mebibytes(size_t bytes) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(1) << static_cast<double>(bytes) / (1 << 20) << " MiB";
-  return out.str();
 }
 
 // "0-3, 8" for the ranks {0, 1, 2, 3, 8}.
@@ -109,7 +104,8 @@ Plan make_plan(const Config& config, const Ops& ops) {
 std::string describe(const RankPlan& plan) {
   std::ostringstream out;
   const auto row = [&](const std::string& what, size_t bytes) {
-    out << "  " << std::left << std::setw(40) << what << std::right << std::setw(14) << mebibytes(bytes) << '\n';
+    out << "  " << std::left << std::setw(40) << what << std::right << std::setw(14)
+        << format_bytes(static_cast<int64_t>(bytes)) << '\n';
   };
   out << "stage " << plan.at.pipeline << ":";
   for (const std::string& part : plan.parts) out << ' ' << part << (&part == &plan.parts.back() ? "" : ",");

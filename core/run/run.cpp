@@ -14,6 +14,7 @@
 #include "core/data/blend.h"
 #include "core/device/cuda_device.h"
 #include "core/plan/settings.h"
+#include "core/run/bad_step.h"
 
 namespace trident {
 namespace {
@@ -45,11 +46,6 @@ CheckpointOptions checkpoint_options_of(const Config& c) {
   return {.root = c.out + "/checkpoints",
           .keep = c.checkpoint.keep == 0 ? kAll : static_cast<int>(std::min<int64_t>(c.checkpoint.keep, kAll)),
           .async = c.checkpoint.async};
-}
-
-std::string layer_of(int64_t block, int64_t layers) {
-  if (block == 0) return "embedding";
-  return block == layers + 1 ? "head" : build_string("layer ", block - 1);
 }
 
 int64_t counter(const CheckpointMeta& meta, const char* name, int64_t otherwise) {
@@ -203,28 +199,13 @@ StepReport Run::train_step(bool stop) {
     engine_->optimizer.update(updates_, report.lr, scale, device_->stream(Role::compute));
   } else {
     ++skipped_;
-    const BadStep bad = find_bad_step(report);
+    const BadStep bad =
+        find_bad_tensor({.step = report.step, .loss = report.loss, .grad_norm = report.grad_norm}, *engine_, *device_,
+                        grid_, *train_data_, report.step - 1, config_.train.micro_batch);
     if (world_.rank() == 0) log::warn(build_string(describe(bad), "; the step is not applied"));
     guard_.bad(bad);
   }
   return report;
-}
-
-BadStep Run::find_bad_step(const StepReport& report) {
-  BadStep bad{.step = report.step, .loss = report.loss, .grad_norm = report.grad_norm};
-  const Segment* mine = engine_->optimizer.first_bad_segment();
-  const std::string text = mine == nullptr ? "" : build_string(mine->block, ' ', mine->param->spec.name);
-  const auto all = grid_.world->all_gather_bytes(std::as_bytes(std::span(text)));
-  int64_t first = std::numeric_limits<int64_t>::max();
-  for (size_t rank = 0; rank < all.size(); ++rank) {
-    const std::string entry(reinterpret_cast<const char*>(all[rank].data()), all[rank].size());
-    if (entry.empty() || std::stoll(entry) >= first) continue;
-    first = std::stoll(entry);
-    bad.tensor = entry.substr(entry.find(' ') + 1);
-    bad.layer = layer_of(first, config_.model.layers);
-    bad.rank = static_cast<int>(rank);
-  }
-  return bad;
 }
 
 double Run::evaluate() {

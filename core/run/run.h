@@ -77,7 +77,6 @@ class Run {
  private:
   double mean_loss(const LossSum&);
   double probe_loss(const ProbeBatch&);
-  BadStep find_bad_step(const StepReport&);
   void check_probe(const Manifest&, StartReport&);
 
   Config config_;

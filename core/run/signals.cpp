@@ -3,6 +3,8 @@
 #include <csignal>
 #include <initializer_list>
 
+#include "core/base/log.h"
+
 namespace trident {
 namespace {
 
@@ -19,6 +21,7 @@ void on_stop(int signal) {
 
 void watch_stop_signals() {
   for (const int signal : {SIGTERM, SIGUSR1, SIGINT}) std::signal(signal, on_stop);
+  log::drop_lines_when(stop_requested);
 }
 
 bool stop_requested() { return g_stop != 0; }

@@ -4,7 +4,8 @@
 
 namespace trident {
 
-/// Installs the handlers. Call once, before training.
+/// Installs the handlers. Call once, before training. After a request the log no longer waits for its reader: after
+/// Ctrl-C mpirun reads nothing while it gives the ranks time to save.
 void watch_stop_signals();
 
 /// Whether this process was asked to stop.

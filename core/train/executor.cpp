@@ -156,6 +156,13 @@ LossSum Executor::train(const DataSource& data, int64_t step) {
   return sum;
 }
 
+LossSum Executor::inspect(const DataSource& data, int64_t step, Inspector& inspector) {
+  inspector_ = &inspector;
+  const LossSum sum = train(data, step);
+  inspector_ = nullptr;
+  return sum;
+}
+
 void Executor::run(const Instr& instr, const DataSource& data, int64_t step, LossSum& sum) {
   Slot& slot = slots_[static_cast<size_t>(instr.slot)];
   switch (instr.what) {
@@ -169,7 +176,7 @@ void Executor::run(const Instr& instr, const DataSource& data, int64_t step, Los
         ex.micro.loss_N = loss_N_.rows(instr.micro * loss_chunks_, (instr.micro + 1) * loss_chunks_);
       slot.saved.reset();
       slot.output_RD = stage_.forward(ex, store_, ledger_, instr.chunk, instr.micro,
-                                      stage_.first(instr.chunk) ? Tensor{} : slot.input_RD, slot.saved);
+                                      stage_.first(instr.chunk) ? Tensor{} : slot.input_RD, slot.saved, inspector_);
       break;
     }
     case Do::send_activation: send(slot, instr); break;
@@ -231,7 +238,7 @@ void Executor::backward(Slot& slot, const Instr& instr, int64_t step) {
   gradient_sending_[i] = false;
   Exec ex = exec(HeadMode::train, step, slot);
   stage_.backward(ex, store_, ledger_, instr.chunk, instr.micro, instr.micro + 1 == options_.micros, gradient_RD_[i],
-                  slot.saved);
+                  slot.saved, inspector_);
   ensure(slot.saved.empty(), "backward takes all that forward saved");
   ++backwards_;
 }

@@ -38,6 +38,8 @@ class Executor {
   /// Forward and backward of global batch `step` (from 0): gradients accumulate in the store, each block's grads_ready
   /// is called once.
   LossSum train(const DataSource&, int64_t step);
+  /// The same, with the inspector looking at every block.
+  LossSum inspect(const DataSource&, int64_t step, Inspector&);
   /// Loss of global batch `step` without gradients or dropout.
   LossSum evaluate(const DataSource&, int64_t step);
   /// Loss of one given batch of at most micro_batch sequences, the same on every data rank (each computes it).
@@ -96,6 +98,7 @@ class Executor {
   Tensor loss_N_;         // f64 [micros * loss chunks]
   std::vector<double> loss_host_;
   Tensor logits_PNV_;
+  Inspector* inspector_ = nullptr;  // set while inspect() runs
 };
 
 }  // namespace trident

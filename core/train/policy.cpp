@@ -45,10 +45,15 @@ float clip_factor(double norm, float max_norm) {
 
 std::string describe(const BadStep& bad) {
   std::string text = build_string("step ", bad.step, ": loss ", bad.loss, ", gradient norm ", bad.grad_norm);
-  if (bad.tensor.empty()) return text + build_string("; no gradient is bad by itself, seen on rank ", bad.rank);
-  text += "; first bad tensor " + bad.tensor;
-  if (!bad.layer.empty()) text += " (" + bad.layer + ")";
-  return text + build_string(" on rank ", bad.rank);
+  if (!bad.tensor.empty()) {
+    text += "; first bad tensor: " + bad.tensor;
+    if (!bad.layer.empty()) text += " (" + bad.layer + ")";
+    text += build_string(" on rank ", bad.rank);
+    if (!bad.sample.empty()) text += ", " + bad.sample;
+  }
+  // Same input, same bits: what does not come again was no property of the model.
+  if (!bad.repeated) text += "; run again, the same step is finite: suspect the hardware or a race";
+  return text;
 }
 
 BadStepGuard::BadStepGuard(int64_t max_bad_steps) : max_bad_steps_(max_bad_steps) {

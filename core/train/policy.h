@@ -40,12 +40,14 @@ float clip_factor(double norm, float max_norm);
 struct BadStep {
   int64_t step = 0;
   double loss = 0, grad_norm = 0;
-  std::string tensor;  ///< first parameter with a non-finite gradient; "" when only the loss is bad
+  std::string tensor;  ///< the first that is not finite, in words: "output", "gradient of head.weight"; "" when unknown
   std::string layer;   ///< where it is: "layer 3", "embedding", "head"; "" when unknown
   int rank = 0;        ///< the rank that holds it
+  std::string sample;  ///< "sequence 9 of the batch, data/kjv: token 1024 of document 3"; "" when no particular one
+  bool repeated = true;  ///< the same step, run again, was not finite again
 };
 
-/// "step 12: loss nan, gradient norm inf; first bad tensor layers.3.attn.q.weight (layer 3) on rank 5".
+/// "step 12: loss nan, gradient norm inf; first bad tensor: gradient of layers.3.attn.q.weight (layer 3) on rank 5".
 std::string describe(const BadStep&);
 
 /// Counts steps in a row that could not be applied, and ends the run when there are too many.

@@ -8,6 +8,7 @@
 #include "core/comm/ledger.h"
 #include "core/model/module.h"
 #include "core/train/block_store.h"
+#include "core/train/inspector.h"
 #include "core/train/layout.h"
 
 namespace trident {
@@ -25,11 +26,14 @@ class Stage {
   /// Layouts of all blocks of this rank, for `data` data ranks. Tied copies alias when both ends are here.
   std::vector<BlockLayout> layouts(int data) const;
 
-  /// Runs the chunk. x is absent for the model's first block; the result is absent after its last.
-  Tensor forward(Exec&, BlockStore&, Ledger&, int chunk, int micro, Tensor x_RD, Saved&) const;
+  /// Runs the chunk. x is absent for the model's first block; the result is absent after its last. An inspector, when
+  /// there is one, looks at every block.
+  Tensor forward(Exec&, BlockStore&, Ledger&, int chunk, int micro, Tensor x_RD, Saved&,
+                 Inspector* inspector = nullptr) const;
   /// dx: gradient of the chunk's output on entry, of its input on return. `last_micro`: the blocks' gradients are
   /// complete when their backward ends.
-  void backward(Exec&, BlockStore&, Ledger&, int chunk, int micro, bool last_micro, Tensor dx_RD, Saved&) const;
+  void backward(Exec&, BlockStore&, Ledger&, int chunk, int micro, bool last_micro, Tensor dx_RD, Saved&,
+                Inspector* inspector = nullptr) const;
 
  private:
   const Module& module(int64_t block) const;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/cpu/attention_amx.h"
 #include "kernels/cpu/attention_tile.h"
 #include "kernels/cpu/families.h"
 
@@ -125,6 +126,7 @@ void forward_tile(const AttentionArgs& args, const AttentionShape& shape, int64_
 }  // namespace
 
 void attention_forward(const AttentionArgs& args) {
+  if (attention_takes_amx(args)) return attention_amx(args);
   const AttentionShape shape(args);
   const size_t floats = ForwardTiles::floats(shape);
   const int64_t items = shape.sequences * shape.heads * shape.tiles;
@@ -145,7 +147,9 @@ void attention_forward(const AttentionArgs& args) {
 }
 
 size_t attention_scratch_bytes(const AttentionArgs& args) {
-  return ThreadScratch::bytes(ForwardTiles::floats(AttentionShape(args)), omp_get_max_threads());
+  const size_t floats =
+      attention_takes_amx(args) ? attention_amx_floats(args) : ForwardTiles::floats(AttentionShape(args));
+  return ThreadScratch::bytes(floats, omp_get_max_threads());
 }
 
 }  // namespace trident::cpu

@@ -1,6 +1,7 @@
 // Attention, backward: probabilities are recomputed from the log-sum-exp, tile by tile (Dao et al., arXiv 2205.14135,
 // algorithm 4). Policy: a thread owns one kv head of one sequence: its dk and dv, and dq of the query heads that read
 // it; nothing is shared, so the sums have one order whatever the number of threads.
+#include "kernels/cpu/attention_amx.h"
 #include "kernels/cpu/attention_tile.h"
 #include "kernels/cpu/families.h"
 
@@ -163,6 +164,7 @@ class HeadBackward {
 }  // namespace
 
 void attention_backward(const AttentionBackwardArgs& args) {
+  if (attention_takes_amx(args.forward)) return attention_amx(args);
   const AttentionShape shape(args.forward);
   const size_t floats = BackwardTiles::floats(shape);
   const int64_t items = shape.sequences * shape.kv_heads;
@@ -181,7 +183,9 @@ void attention_backward(const AttentionBackwardArgs& args) {
 }
 
 size_t attention_scratch_bytes(const AttentionBackwardArgs& args) {
-  return ThreadScratch::bytes(BackwardTiles::floats(AttentionShape(args.forward)), omp_get_max_threads());
+  const size_t floats = attention_takes_amx(args.forward) ? attention_amx_floats(args)
+                                                          : BackwardTiles::floats(AttentionShape(args.forward));
+  return ThreadScratch::bytes(floats, omp_get_max_threads());
 }
 
 }  // namespace trident::cpu

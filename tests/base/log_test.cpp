@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cctype>
+#include <climits>
 #include <filesystem>
 #include <fstream>
 #include <vector>
@@ -91,6 +92,40 @@ TEST_CASE("a log file is appended to, and a second one takes over") {
   log::info("three");
   CHECK(first.lines().size() == 2);
   CHECK(second.lines().size() == 1);
+}
+
+TEST_CASE("a reader that stands still stops nobody who is in a hurry") {
+  const LogFile file("hurry");
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  const int terminal = ::dup(STDERR_FILENO);
+  ::dup2(ends[1], STDERR_FILENO);
+  log::drop_lines_when([] { return true; });
+  // Twice what the pipe holds (64 KiB), one line longer than a piece.
+  const std::string text(1000, 'x');
+  for (int i = 0; i < 128; ++i) log::info(text);
+  log::info(std::string(3 * PIPE_BUF, 'y'));
+  log::drop_lines_when(nullptr);
+  ::dup2(terminal, STDERR_FILENO);
+  for (const int open : {terminal, ends[0], ends[1]}) ::close(open);
+  REQUIRE(file.lines().size() == 129);
+  CHECK(file.lines().front().substr(20) == text);
+}
+
+TEST_CASE("a line longer than a pipe takes at once arrives whole") {
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  const int terminal = ::dup(STDERR_FILENO);
+  ::dup2(ends[1], STDERR_FILENO);
+  log::info(std::string(2 * PIPE_BUF + 10, 'z'));
+  ::dup2(terminal, STDERR_FILENO);
+  ::close(terminal);
+  ::close(ends[1]);
+  std::string got(4 * PIPE_BUF, ' ');
+  size_t size = 0;
+  for (ssize_t n = 1; n > 0; size += static_cast<size_t>(n)) n = ::read(ends[0], got.data() + size, got.size() - size);
+  ::close(ends[0]);
+  CHECK(size == 20 + 2 * PIPE_BUF + 10 + 1);
 }
 
 TEST_CASE("a log file that cannot be opened is the user's mistake, by name") {

@@ -1,6 +1,6 @@
-// A weight that is not a number: the step is not applied, nothing changes, and a run of such steps ends with a message
-// that says where it began.
-#include <cstring>
+// A weight that is not a number, or so large that an activation overflows: the step is not applied, nothing changes,
+// and a run of such steps ends with a message that says where it began.
+#include <algorithm>
 #include <limits>
 
 #include "core/base/error.h"
@@ -32,10 +32,21 @@ const Segment* find_segment(Run& run, const std::string& name) {
 
 struct Poison {
   GridCase where;
-  std::string weight;  ///< one element becomes NaN on its last rank
-  std::string tensor, layer;
-  int rank;  ///< what the message names
+  int rank;  ///< where the values of a weight, as far as this rank updates it, are replaced
+  std::string weight;
+  float value;
+  bool all;          ///< or only the first of them
+  std::string says;  ///< what the message names
 };
+
+// Sets the poisoned values; returns those that were there.
+std::vector<float> poison(const Segment* segment, const Poison& p) {
+  if (segment == nullptr) return {};
+  float* values = segment->weight.as<float>();
+  const std::vector<float> good(values, values + (p.all ? segment->weight.numel() : 1));
+  std::fill_n(values, good.size(), p.value);
+  return good;
+}
 
 void check_poison(Session& session, const Poison& p) {
   Config config = session.config(p.where);
@@ -46,12 +57,10 @@ void check_poison(Session& session, const Poison& p) {
     CHECK(run.train_step(false).applied);
     // Under ZeRO 1 the update's gather is still reading the weights.
     run.device().synchronize(run.device().stream(Role::comm));
-    const bool here = run.grid().world->rank() + 1 == run.grid().world->size();
+    const bool here = run.grid().world->rank() == p.rank;
     const Segment* segment = here ? find_segment(run, p.weight) : nullptr;
     CHECK((segment != nullptr) == here);
-    float* element = segment == nullptr ? nullptr : segment->weight.as<float>();
-    const float good = element == nullptr ? 0 : *element;
-    if (element != nullptr) *element = std::numeric_limits<float>::quiet_NaN();
+    const std::vector<float> good = poison(segment, p);
 
     const std::vector<std::byte> before = state_of(run);
     const StepReport first = run.train_step(false);
@@ -60,29 +69,58 @@ void check_poison(Session& session, const Poison& p) {
     CHECK(state_of(run) == before);
     const std::string message = test::message_of<RunError>([&] { run.train_step(false); });
     INFO(message);
-    CHECK(test::contains(message, build_string(p.tensor, " (", p.layer, ") on rank ", p.rank)));
+    CHECK(test::contains(message, build_string("first bad tensor: ", p.says)));
     CHECK(test::contains(message, "step 3"));
+    CHECK_FALSE(test::contains(message, "run again"));
     CHECK(state_of(run) == before);
 
     // Healed, the run goes on: the row is broken by a good step.
-    if (element != nullptr) *element = good;
+    if (here) std::copy(good.begin(), good.end(), segment->weight.as<float>());
     CHECK(run.train_step(false).applied);
     run.device().synchronize(run.device().stream(Role::comm));
-    if (element != nullptr) *element = std::numeric_limits<float>::quiet_NaN();
+    poison(segment, p);
     CHECK_FALSE(run.train_step(false).applied);
   });
 }
 
 }  // namespace
 
-TEST_CASE("a step that is not finite is not applied", "[ranks=4]") {
+TEST_CASE("a step that is not finite is not applied, and the weight at fault is named", "[ranks=4]") {
   on_ranks(4, [&](Session& session) {
-    // Every gradient behind the poisoned weight is NaN: the first tensor of the first block is named.
-    const std::string table = "embed.token.weight", block = "embedding";
-    check_poison(session, {{gpt2(), "pipeline: 2, tensor: 2"}, "layers.3.mlp.down.weight", table, block, 0});
-    check_poison(session, {{gpt2(), "tensor: 2, data: 2", 1}, "layers.3.mlp.down.weight", table, block, 0});
-    // The rows of the table on tensor rank 0 stand for tokens that do not occur: their gradient is 0.
-    check_poison(session, {{llama_upper(), "pipeline: 2, tensor: 2"}, "head.weight", table, block, 1});
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    const std::string down = "layers.3.mlp.down.weight", q = "layers.1.attn.q.weight";
+    const GridCase stages{gpt2(), "pipeline: 2, tensor: 2"}, data{gpt2(), "tensor: 2, data: 2", 1};
+    check_poison(session, {stages, 3, down, nan, false, "weight " + down + " (layer 3) on rank 3"});
+    check_poison(session, {stages, 1, q, nan, false, "weight " + q + " (layer 1) on rank 1"});
+    check_poison(session, {data, 3, down, nan, false, "weight " + down + " (layer 3) on rank 3"});
+    check_poison(session, {{llama_upper(), "pipeline: 2, tensor: 2"},
+                           3,
+                           "head.weight",
+                           nan,
+                           false,
+                           "weight head.weight (head) on rank 3"});
+  });
+}
+
+// Weights of 1e38 are finite, sums over 32 of their products with normalised activations are not. What overflows lies
+// between the two matrices of the block, f32[tokens, ffn / tensor], on the poisoned tensor rank alone; from the sum
+// over ranks on, everything is bad everywhere.
+TEST_CASE("an activation that overflows is named, with its layer, rank and sequence", "[ranks=4]") {
+  on_ranks(4, [&](Session& session) {
+    const std::string up = "layers.1.mlp.up.weight", inside = "activation f32[64,64] (layer 1) on rank ";
+    check_poison(session, {{gpt2(), "pipeline: 2, tensor: 2"},
+                           1,
+                           up,
+                           1e38f,
+                           true,
+                           inside + "1, sequence 0 of the batch, " + session.directory() + "/narrow: token "});
+    // The micro-batches of the second data rank are the odd ones; sequences of two.
+    check_poison(session, {{gpt2(), "tensor: 2, data: 2"},
+                           3,
+                           up,
+                           1e38f,
+                           true,
+                           inside + "3, sequence 2 of the batch, " + session.directory() + "/narrow: token "});
   });
 }
 

@@ -62,6 +62,8 @@ class Session {
   bool root() const { return world_->rank() == 0; }
   /// A directory on every rank's file system, under a name of its own for each call (the same on all ranks).
   std::string fresh_directory();
+  /// Where the datasets lie.
+  const std::string& directory() const { return directory_; }
 
   /// The resolved config, with `out` a fresh directory.
   Config config(const GridCase&);

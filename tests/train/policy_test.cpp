@@ -100,7 +100,7 @@ TEST_CASE("bad steps in a row end the run and name the culprit", "[train]") {
   CHECK_FALSE(BadStepGuard::finite(2.0, inf));
 
   BadStepGuard guard(3);
-  const BadStep bad{12, std::nan(""), inf, "layers.3.attn.q.weight", "layer 3", 5};
+  const BadStep bad{12, std::nan(""), inf, "gradient of layers.3.attn.q.weight", "layer 3", 5};
   CHECK(error_of(guard, bad) == "");
   CHECK(error_of(guard, bad) == "");
   guard.good();  // the row is broken
@@ -111,10 +111,12 @@ TEST_CASE("bad steps in a row end the run and name the culprit", "[train]") {
   const std::string error = error_of(guard, bad);
   CHECK(contains(error, "3 steps in a row"));
   CHECK(contains(error, "step 12: loss nan, gradient norm inf"));
-  CHECK(contains(error, "layers.3.attn.q.weight (layer 3) on rank 5"));
+  CHECK(contains(error, "first bad tensor: gradient of layers.3.attn.q.weight (layer 3) on rank 5. "));
   CHECK(contains(error, "optimizer.lr"));
 
   BadStepGuard strict(1);
-  CHECK(contains(error_of(strict, {7, inf, 1.0, "", "", 2}), "no gradient is bad by itself, seen on rank 2"));
+  CHECK(contains(error_of(strict, {7, inf, 1.0, "output", "head", 2, "sequence 3 of the batch, a: token 1"}),
+                 "output (head) on rank 2, sequence 3 of the batch, a: token 1."));
+  CHECK(contains(error_of(strict, {.step = 7, .loss = inf, .repeated = false}), "run again, the same step is finite"));
   REQUIRE_THROWS_AS(BadStepGuard(0), InternalError);
 }

@@ -1,0 +1,86 @@
+#include "kernels/cpu/amx.h"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/base/error.h"
+
+namespace trident::cpu {
+
+#if defined(__AMX_BF16__) && defined(__AMX_TILE__) && defined(__AVX512F__)
+
+bool amx_ready() {
+  // Linux hands out the 8 KiB of tile state to processes that ask (Documentation/arch/x86/xstate.rst).
+  static const bool granted = [] {
+    constexpr long kRequestPermission = 0x1023, kTileData = 18;
+    return __builtin_cpu_supports("amx-bf16") && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  }();
+  return granted;
+}
+
+AmxTiles::AmxTiles() {
+  struct alignas(64) TileConfig {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  };
+  // Static: to the compiler the instruction reads only the first word, and the rest of a local could be dropped.
+  static constexpr TileConfig kConfig;
+  static_assert(sizeof kConfig == 64);
+  _tile_loadconfig(&kConfig);
+}
+
+AmxTiles::~AmxTiles() { _tile_release(); }
+
+void amx_product(int64_t rows, int64_t cols, int64_t k, const bf16* a, int64_t a_stride, const uint32_t* b,
+                 int64_t b_words, float* c, int64_t c_stride, bool accumulate) {
+  constexpr int64_t kHalf = kAmxStep / 2;
+  const int64_t a_bytes = a_stride * 2, b_bytes = b_words * 4, c_bytes = c_stride * 4;
+  // The compiler's tile loads do not say that they read memory.
+  __asm__ volatile("" ::: "memory");
+  for (int64_t i = 0; i < rows; i += kAmxStep) {
+    for (int64_t j = 0; j < cols; j += kAmxStep) {
+      float* c_top = c + i * c_stride + j;
+      float* c_low = c_top + kHalf * c_stride;
+      if (accumulate) {
+        _tile_loadd(0, c_top, c_bytes);
+        _tile_loadd(1, c_top + kHalf, c_bytes);
+        _tile_loadd(2, c_low, c_bytes);
+        _tile_loadd(3, c_low + kHalf, c_bytes);
+      } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+      }
+      for (int64_t p = 0; p < k; p += kAmxStep) {
+        const uint32_t* b_p = b + p / 2 * b_words + j;
+        _tile_loadd(4, a + i * a_stride + p, a_bytes);
+        _tile_loadd(5, a + (i + kHalf) * a_stride + p, a_bytes);
+        _tile_loadd(6, b_p, b_bytes);
+        _tile_loadd(7, b_p + kHalf, b_bytes);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+      }
+      _tile_stored(0, c_top, c_bytes);
+      _tile_stored(1, c_top + kHalf, c_bytes);
+      _tile_stored(2, c_low, c_bytes);
+      _tile_stored(3, c_low + kHalf, c_bytes);
+    }
+  }
+}
+
+#else
+
+bool amx_ready() { return false; }
+AmxTiles::AmxTiles() { ensure(false, "this build has no AMX"); }
+AmxTiles::~AmxTiles() = default;
+void amx_product(int64_t, int64_t, int64_t, const bf16*, int64_t, const uint32_t*, int64_t, float*, int64_t, bool) {
+  ensure(false, "this build has no AMX");
+}
+
+#endif
+
+}  // namespace trident::cpu
