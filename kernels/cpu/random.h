@@ -1,5 +1,5 @@
-// Random words and dropout factors, many at a time: the words of core/base/rng.h's Philox, computed in blocks that the compiler turns
-// into vectors.
+// Random words and dropout factors, many at a time: the words of core/base/rng.h's Philox, computed in blocks that the
+// compiler turns into vectors.
 #pragma once
 
 #include <cstdint>

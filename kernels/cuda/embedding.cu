@@ -1,8 +1,8 @@
 // Token embedding. Forward is a gather, a warp a token. Backward adds tokens' rows to their ids' rows of the table, for
 // each id in ascending order of tokens, in two kernels:
 //   1. order: a stable sort of the tokens by table row. A token's place is the number of tokens that go before it,
-//      counted by comparing with all of them. That is T^2 comparisons, but of two instructions and out of shared memory:
-//      little beside the rows for the thousands of tokens of a micro-batch, and one kernel without atomics.
+//      counted by comparing with all of them. That is T^2 comparisons, but of two instructions and out of shared
+//      memory: little beside the rows for the thousands of tokens of a micro-batch, and one kernel without atomics.
 //   2. sum: the warps whose place begins a run of equal rows add that run up in registers and write the row once.
 //
 // Legend: T tokens, D hidden, V vocabulary rows on this rank.
@@ -16,9 +16,9 @@ constexpr int kThreads = 256, kWarps = kThreads / 32;
 
 /// y_TD[t] = table_VD[id - first_id], bit for bit, or 0.
 template <class T, bool kWide>
-__global__ void __launch_bounds__(kThreads) gather_kernel(T* y_TD, const int32_t* id_T, const T* table_VD,
-                                                          int64_t tokens, int64_t width, int64_t rows,
-                                                          int64_t first_id) {
+__global__ void __launch_bounds__(kThreads)
+    gather_kernel(T* y_TD, const int32_t* id_T, const T* table_VD, int64_t tokens, int64_t width, int64_t rows,
+                  int64_t first_id) {
   constexpr int kWidth = kWide ? kPerVector<T> : 1;
   const int64_t token = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (token >= tokens) return;
@@ -74,7 +74,11 @@ __global__ void __launch_bounds__(kThreads) order_kernel(int32_t* row_T, int32_t
   token_T[place] = static_cast<int32_t>(token);
 }
 
-/// dtable_VD[row] += the dy_TD of its tokens. A warp takes 32 packs of columns of the run that begins at its place.
+/// Packs of columns that a lane of run_sum_kernel takes, 32 packs apart: few warps then share the run's list.
+constexpr int kPacks = 4;
+
+/// dtable_VD[row] += the dy_TD of its tokens. A warp takes 32 * kPacks packs of columns of the run that begins at its
+/// place, should one begin there.
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     run_sum_kernel(float* dtable_VD, const int32_t* row_T, const int32_t* token_T, const T* dy_TD, int64_t tokens,
@@ -85,27 +89,37 @@ __global__ void __launch_bounds__(kThreads)
   const int32_t row = row_T[place];
   if (row >= rows || (place > 0 && row_T[place - 1] == row)) return;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int64_t column = (warp % warps_across * 32 + lane) * kWidth;
-  const bool inside = column < width;
+  const int64_t column = (warp % warps_across * (32 * kPacks) + lane) * kWidth;
   float* entry = dtable_VD + row * width + column;
-  Pack<float, kWidth> sum{};
-  if (inside) sum = Pack<float, kWidth>::load(entry);
-  for (int64_t begin = place; begin < tokens; begin += 32) {
-    const int64_t at = begin + lane;
-    const bool same = at < tokens && row_T[at] == row;
-    const int32_t mine = same ? token_T[at] : 0;
-    const int run = __popc(__ballot_sync(kWarp, same));  // equal rows lie together: the first lanes have them
-#pragma unroll 4
-    for (int k = 0; k < run; ++k) {
-      const int64_t token = __shfl_sync(kWarp, mine, k);
-      if (!inside) continue;
-      const Pack<T, kWidth> dy = Pack<T, kWidth>::load(dy_TD + token * width + column);
+  Pack<float, kWidth> sum[kPacks] = {};
 #pragma unroll
-      for (int j = 0; j < kWidth; ++j) sum.value[j] += dy.value[j];
-    }
-    if (run < 32) break;
+  for (int k = 0; k < kPacks; ++k) {
+    if (column + k * 32 * kWidth < width) sum[k] = Pack<float, kWidth>::load(entry + k * 32 * kWidth);
   }
-  if (inside) sum.store(entry);
+  // Most runs are short: the first look at the list takes one sector of it.
+  int look = 8, run = look;
+  for (int64_t begin = place; run == look && begin < tokens; begin += run) {
+    look = begin == place ? 8 : 32;
+    const int64_t at = begin + lane;
+    const bool same = lane < look && at < tokens && row_T[at] == row;
+    const int32_t mine = same ? token_T[at] : 0;
+    run = __popc(__ballot_sync(kWarp, same));  // equal rows lie together: the first lanes have them
+#pragma unroll 2
+    for (int t = 0; t < run; ++t) {
+      const T* dy_D = dy_TD + __shfl_sync(kWarp, mine, t) * width + column;
+#pragma unroll
+      for (int k = 0; k < kPacks; ++k) {
+        if (column + k * 32 * kWidth >= width) break;
+        const Pack<T, kWidth> dy = Pack<T, kWidth>::load(dy_D + k * 32 * kWidth);
+#pragma unroll
+        for (int j = 0; j < kWidth; ++j) sum[k].value[j] += dy.value[j];
+      }
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < kPacks; ++k) {
+    if (column + k * 32 * kWidth < width) sum[k].store(entry + k * 32 * kWidth);
+  }
 }
 
 }  // namespace
@@ -141,7 +155,7 @@ void embedding_backward(cudaStream_t stream, Tensor dtable_VD, Tensor id_T, Tens
     using T = typename decltype(tag)::type;
     constexpr int kWide = kCommonWidth<T, float>;
     const bool wide = vectorizable(dtable_VD, width) && vectorizable(dy_TD, width);
-    const int64_t across = ceil_div(width, 32 * (wide ? kWide : 1));
+    const int64_t across = ceil_div(width, 32 * kPacks * (wide ? kWide : 1));
     check_launch(simt::launch(wide ? run_sum_kernel<T, kWide> : run_sum_kernel<T, 1>,
                               dim3(static_cast<unsigned>(ceil_div(tokens * across, kWarps))), dim3(kThreads), 0, stream,
                               at<float>(dtable_VD), static_cast<const int32_t*>(row_T),

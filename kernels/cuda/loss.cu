@@ -4,8 +4,8 @@
 // Legend: T tokens, V vocabulary columns on this rank, of which the first `valid` hold ids.
 #include <limits>
 
-#include "kernels/cuda/families.h"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/families.h"
 
 namespace trident::cuda {
 namespace {
@@ -127,11 +127,10 @@ void softmax_sum(cudaStream_t stream, Tensor sum_T, Tensor target_T, Tensor logi
   if (tokens == 0) return;
   with_logits(logits_TV, [&](auto tag, auto pack) {
     using T = typename decltype(tag)::type;
-    check_launch(
-        simt::launch(softmax_sum_kernel<T, pack>, dim3(static_cast<unsigned>(tokens)), dim3(kThreads), 0, stream,
-                     at<float>(sum_T), at<float>(target_T), at<const T>(logits_TV), at<const float>(max_T),
-                     at<const int32_t>(id_T), width, first_id, valid),
-        "softmax_sum");
+    check_launch(simt::launch(softmax_sum_kernel<T, pack>, dim3(static_cast<unsigned>(tokens)), dim3(kThreads), 0,
+                              stream, at<float>(sum_T), at<float>(target_T), at<const T>(logits_TV),
+                              at<const float>(max_T), at<const int32_t>(id_T), width, first_id, valid),
+                 "softmax_sum");
   });
 }
 

@@ -13,8 +13,7 @@ namespace {
 struct Factors {
   float decay, one_minus_beta1, beta2, one_minus_beta2, step_size, inverse_sqrt_correction2, eps, grad_scale;
 
-  explicit Factors(const AdamWArgs& args)
-      : beta2(args.beta2), eps(args.eps), grad_scale(args.grad_scale) {
+  explicit Factors(const AdamWArgs& args) : beta2(args.beta2), eps(args.eps), grad_scale(args.grad_scale) {
     const double t = static_cast<double>(args.step), b1 = args.beta1, b2 = args.beta2, lr = args.lr;
     decay = static_cast<float>(1.0 - lr * static_cast<double>(args.weight_decay));
     one_minus_beta1 = static_cast<float>(1.0 - b1);
@@ -108,9 +107,8 @@ void adamw(cudaStream_t stream, const AdamWArgs& args) {
     run_adamw<__nv_bfloat16, Rounding::stochastic>(stream, args, wide && args.first_element % 4 == 0);
     return;
   }
-  with_float(args.weight.dtype, [&](auto tag) {
-    run_adamw<typename decltype(tag)::type, Rounding::nearest>(stream, args, wide);
-  });
+  with_float(args.weight.dtype,
+             [&](auto tag) { run_adamw<typename decltype(tag)::type, Rounding::nearest>(stream, args, wide); });
 }
 
 }  // namespace trident::cuda

@@ -39,8 +39,8 @@ struct Add {
   }
 };
 
-/// y = x + dropout(z), x perhaps absent. Element (row, column) of a [T, N] tensor has word (first_row + row) N + column,
-/// so that a flat index suffices.
+/// y = x + dropout(z), x perhaps absent. Element (row, column) of a [T, N] tensor has word (first_row + row) N +
+/// column, so that a flat index suffices.
 template <class T>
 struct DropoutAdd {
   T* y;
@@ -97,8 +97,13 @@ void dropout_add(cudaStream_t stream, Tensor y_TN, Tensor x_TN, Tensor z_TN, con
   const bool wide = aligned(y_TN) && aligned(z_TN) && (!x_TN.defined() || aligned(x_TN)) && first_word % 4 == 0;
   with_float(y_TN.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    const DropoutAdd<T> body{at<T>(y_TN), x_TN.defined() ? at<const T>(x_TN) : nullptr,
-                             at<const T>(z_TN), drop.key, first_word, drop.p, 1.0f / (1.0f - drop.p)};
+    const DropoutAdd<T> body{at<T>(y_TN),
+                             x_TN.defined() ? at<const T>(x_TN) : nullptr,
+                             at<const T>(z_TN),
+                             drop.key,
+                             first_word,
+                             drop.p,
+                             1.0f / (1.0f - drop.p)};
     run_elements<kCommonWidth<T>>(stream, "dropout_add", y_TN.numel(), wide, body);
   });
 }

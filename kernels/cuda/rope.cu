@@ -58,23 +58,26 @@ SIMT_DEV void turn_heads(T* row, const Heads& h, int pair, int head, int step, c
 
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kThreads) rope_kernel(T* qkv, int64_t rows, Heads h) {
-  __shared__ double turns[kMaxPairs];  // of pair i per position: theta^(-2i/K) / 2 pi
-  for (int i = static_cast<int>(threadIdx.x); i < h.pairs; i += kThreads) {
-    turns[i] = exp2(-h.log2_theta * i / h.pairs) * 0.15915494309189533577;
+  // Turns of pair i per position, theta^(-2i/K) / 2 pi. Pair j of every pack lies together: lanes read neighbours.
+  __shared__ double turns[kMaxPairs];
+  const int packs = h.pairs / kWidth;
+  for (int slot = static_cast<int>(threadIdx.x); slot < h.pairs; slot += kThreads) {
+    const int i = slot % packs * kWidth + slot / packs;
+    turns[slot] = exp2(-h.log2_theta * i / h.pairs) * 0.15915494309189533577;
   }
   __syncthreads();
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (row >= rows) return;
   const auto position = static_cast<double>(row % h.context);
   // Short heads: a warp turns several at once, and the lanes that are left over rest.
-  const int lane = static_cast<int>(threadIdx.x) % 32, packs = h.pairs / kWidth;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
   const int together = packs < 32 ? 32 / packs : 1, head = packs < 32 ? lane / packs : 0;
   if (head >= together) return;
   for (int pack = packs < 32 ? lane % packs : lane; pack < packs; pack += 32) {
     float cosine[kWidth], sine[kWidth];
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
-      cos_sin(position * turns[pack * kWidth + j], cosine[j], sine[j]);
+      cos_sin(position * turns[j * packs + pack], cosine[j], sine[j]);
       sine[j] *= h.direction;
     }
     turn_heads<T, kWidth>(qkv + row * h.stride, h, pack * kWidth, head, together, cosine, sine);

@@ -258,7 +258,8 @@ std::vector<std::string> compare(const Ops& table, const Case& c, Room& room) {
       const std::vector<char> bytes = placed.bytes(o.name);
       if (first.count(o.name) == 0) first[o.name] = bytes;
       if (run < aligned && bytes != first[o.name]) {
-        wrong.push_back(build_string(c.name, ": ", o.name, " differs between runs 0 and ", run, " of equal input"));
+        wrong.push_back(
+            build_string(c.name, ": ", o.name, " differs between two equal runs (the first and number ", run + 1, ")"));
       }
     }
   }

@@ -31,11 +31,10 @@ class Room {
 
 std::unique_ptr<Room> make_host_room();
 
-/// Runs the case on the table (`room.repeats()` times with aligned tensors, which must agree bit for bit; then with every
-/// tensor one element off its alignment, as row views of odd widths are, and with every second one) and once on the
-/// reference. Returns what is
-/// wrong, one line each: the worst element beyond its tolerance (index, got, want, tolerance), an input that changed, a
-/// red zone that was written. Empty: all is well.
+/// Runs the case on the table (`room.repeats()` times with aligned tensors, which must agree bit for bit; then with
+/// every tensor one element off its alignment, as row views of odd widths are, and with every second one) and once on
+/// the reference. Returns what is wrong, one line each: the worst element beyond its tolerance (index, got, want,
+/// tolerance), an input that changed, a red zone that was written. Empty: all is well.
 std::vector<std::string> compare(const Ops& table, const Case& c, Room& room);
 
 /// The lines as one text, for a test's message.
