@@ -85,10 +85,13 @@ __global__ void __launch_bounds__(kThreads)
     Pack<T, kWidth> out{};
     if (column < end) {
       out = Pack<T, kWidth>::load(logit_V + column);
+      // In 32 bits, for the comparisons below are many: how much of the pack is valid, and which element is the target.
+      const int count = end - column < kWidth ? static_cast<int>(end - column) : kWidth;
+      const int hit = target >= column && target < column + kWidth ? static_cast<int>(target - column) : -1;
 #pragma unroll
       for (int j = 0; j < kWidth; ++j) {
-        const float p = expf(out.value[j] - max) * inverse;
-        out.value[j] = column + j < end ? p - (column + j == target ? 1.0f : 0.0f) : 0.0f;
+        const float p = expf(out.value[j] - max) * inverse - (j == hit ? 1.0f : 0.0f);
+        out.value[j] = j < count ? p : 0.0f;
       }
     }
     out.store(logit_V + column);
