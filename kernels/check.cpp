@@ -273,6 +273,11 @@ void check(const AdamWArgs& a) {
   r.require(!a.weight.defined() || (same_shape(a.weight, a.master) && is_float(a.weight.dtype)),
             "weight is as long as master, of a float dtype");
   r.require(a.step >= 1, "step counts from 1");
+  if (a.stochastic_rounding) {
+    r.require(a.weight.defined() && (a.weight.dtype == DType::bf16 || a.weight.dtype == DType::f64),
+              "stochastic rounding makes a bf16 weight (f64 in the reference)");
+    r.require(a.first_element >= 0, "first_element is not negative");
+  }
 }
 
 void check_total(const char* op, const Tensor& out_1, const Tensor& x) {

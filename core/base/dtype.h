@@ -48,6 +48,14 @@ struct bf16 {
   explicit operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 };
 
+/// The bits of the bf16 that a float (given as its bits) is rounded to at random: the neighbour of larger magnitude
+/// when the 16 bits to be dropped and the upper 16 bits of `word` carry, which they do for just their share of all
+/// words; else the other. A number that bf16 has stays itself, NaN stays NaN (quiet). Works on bits, for every device.
+constexpr uint16_t stochastic_bf16(uint32_t float_bits, uint32_t word) {
+  if ((float_bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((float_bits >> 16) | 0x40u);
+  return static_cast<uint16_t>((float_bits + (word >> 16)) >> 16);
+}
+
 /// IEEE half, converted by the compiler's _Float16 (round to nearest even).
 struct f16 {
   uint16_t bits = 0;

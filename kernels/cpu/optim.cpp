@@ -3,6 +3,7 @@
 
 #include "kernels/cpu/families.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/random.h"
 #include "kernels/cpu/simd.h"
 
 namespace trident::cpu {
@@ -48,6 +49,21 @@ void adamw_range(const AdamWArgs& args, const AdamWFactors& f, int64_t begin, in
   });
 }
 
+/// The update, then the master's rounding at random: by runs that stay in the nearest cache.
+void adamw_rounding_range(const AdamWArgs& args, const AdamWFactors& f, int64_t begin, int64_t end) {
+  uint32_t words[kPiece];
+  const float* master = args.master.as<float>();
+  bf16* weight = args.weight.as<bf16>();
+  for (int64_t run = begin; run < end; run += kPiece) {
+    const int64_t n = std::min(kPiece, end - run);
+    adamw_range<float>(args, f, run, run + n, nullptr);
+    random_words(args.rounding_key, static_cast<uint64_t>(args.first_element + run), n, words);
+    for (int64_t i = 0; i < n; ++i) {
+      weight[run + i].bits = stochastic_bf16(std::bit_cast<uint32_t>(master[run + i]), words[i]);
+    }
+  }
+}
+
 // Half as many doubles as floats fill a register.
 typedef float HalfF __attribute__((vector_size(2 * kLanes)));
 typedef double VecD __attribute__((vector_size(4 * kLanes)));
@@ -88,12 +104,16 @@ void ordered_sum(Tensor out_1, Tensor x, Term term) {
 void adamw(const AdamWArgs& args) {
   const int64_t n = args.master.numel();
   const AdamWFactors factors(args);
-  const auto run = [&]<class W>(W* weight) {
-    parallel_range((n + kPiece - 1) / kPiece, n, [&](int64_t begin, int64_t end) {
-      adamw_range<W>(args, factors, begin * kPiece, std::min(end * kPiece, n), weight);
-    });
+  const auto share = [&](auto body) {
+    parallel_range((n + kPiece - 1) / kPiece, n,
+                   [&](int64_t begin, int64_t end) { body(begin * kPiece, std::min(end * kPiece, n)); });
   };
-  if (!args.weight.defined() || args.weight.data == args.master.data) {
+  const auto run = [&]<class W>(W* weight) {
+    share([&](int64_t begin, int64_t end) { adamw_range<W>(args, factors, begin, end, weight); });
+  };
+  if (args.stochastic_rounding) {
+    share([&](int64_t begin, int64_t end) { adamw_rounding_range(args, factors, begin, end); });
+  } else if (!args.weight.defined() || args.weight.data == args.master.data) {
     run(static_cast<float*>(nullptr));
   } else {
     with_float(args.weight.dtype, [&](auto tag) { run(args.weight.as<TypeOf<decltype(tag)>>()); });

@@ -58,21 +58,31 @@ void philox_words(const RandomKey& key, uint64_t block, uint32_t* out) {
   }
 }
 
-}  // namespace
-
-void dropout_factors(const RandomKey& key, uint64_t first, int64_t count, float p, float* out) {
-  const float keep = 1.0f / (1.0f - p);
+/// Calls body(i, word first + i of key) for i < count.
+template <class Body>
+void for_words(const RandomKey& key, uint64_t first, int64_t count, Body body) {
   uint32_t words[4 * kBlocks];
   int64_t skip = static_cast<int64_t>(first % 4);  // words of the first block that lie before `first`
   for (int64_t done = 0; done < count; skip = 0) {
     philox_words(key, (first + static_cast<uint64_t>(done)) / 4, words);
     const int64_t n = std::min<int64_t>(4 * kBlocks - skip, count - done);
-    for (int64_t i = 0; i < n; ++i) {
-      const float u = static_cast<float>(static_cast<int32_t>(words[skip + i] >> 8)) * 0x1p-24f;
-      out[done + i] = u >= p ? keep : 0.0f;
-    }
+    for (int64_t i = 0; i < n; ++i) body(done + i, words[skip + i]);
     done += n;
   }
+}
+
+}  // namespace
+
+void dropout_factors(const RandomKey& key, uint64_t first, int64_t count, float p, float* out) {
+  const float keep = 1.0f / (1.0f - p);
+  for_words(key, first, count, [&](int64_t i, uint32_t word) {
+    const float u = static_cast<float>(static_cast<int32_t>(word >> 8)) * 0x1p-24f;
+    out[i] = u >= p ? keep : 0.0f;
+  });
+}
+
+void random_words(const RandomKey& key, uint64_t first, int64_t count, uint32_t* out) {
+  for_words(key, first, count, [&](int64_t i, uint32_t word) { out[i] = word; });
 }
 
 }  // namespace trident::cpu

@@ -1,5 +1,5 @@
-// Dropout factors, many at a time: the words of core/base/rng.h's Philox, computed in blocks that the compiler turns
-// into vectors.
+// Random words and dropout factors, many at a time: the words of core/base/rng.h's Philox, computed in blocks that the
+// compiler turns into vectors.
 #pragma once
 
 #include <cstdint>
@@ -10,5 +10,8 @@ namespace trident::cpu {
 
 /// out[i] = 0 when uniform01(word first + i of key) < p, else 1 / (1 - p), for i < count. p in [0, 1).
 void dropout_factors(const RandomKey& key, uint64_t first, int64_t count, float p, float* out);
+
+/// out[i] = word first + i of key, for i < count.
+void random_words(const RandomKey& key, uint64_t first, int64_t count, uint32_t* out);
 
 }  // namespace trident::cpu

@@ -28,17 +28,25 @@ SIMT_DEV __half from_float<__half>(float x) {
   return __float2half_rn(x);
 }
 
-/// N consecutive elements as floats. N * sizeof(T) is 16 for one access of 16 bytes (the address must be aligned to
-/// it), or N is 1.
+/// N consecutive elements as floats: one element, one access of 8 bytes, or accesses of 16 bytes. The address must be
+/// aligned to the access. Lanes that hold neighbouring packs touch whole sectors as long as a pack is one access.
 template <class T, int N>
 struct Pack {
-  static_assert(N == 1 || N * sizeof(T) % 16 == 0);
+  static_assert(N == 1 || N * sizeof(T) == 8 || N * sizeof(T) % 16 == 0);
   float value[N];
 
   SIMT_DEV static Pack load(const T* p) {
     Pack pack;
     if constexpr (N == 1) {
       pack.value[0] = to_float(*p);
+    } else if constexpr (N * sizeof(T) == 8) {
+      union {
+        uint2 bits;
+        T element[N];
+      } u;
+      u.bits = simt::ld64(p);
+#pragma unroll
+      for (int j = 0; j < N; ++j) pack.value[j] = to_float(u.element[j]);
     } else {
       constexpr int kPer = 16 / static_cast<int>(sizeof(T));
 #pragma unroll
@@ -57,6 +65,14 @@ struct Pack {
   SIMT_DEV void store(T* p) const {
     if constexpr (N == 1) {
       *p = from_float<T>(value[0]);
+    } else if constexpr (N * sizeof(T) == 8) {
+      union {
+        uint2 bits;
+        T element[N];
+      } u;
+#pragma unroll
+      for (int j = 0; j < N; ++j) u.element[j] = from_float<T>(value[j]);
+      simt::st64(p, u.bits);
     } else {
       constexpr int kPer = 16 / static_cast<int>(sizeof(T));
 #pragma unroll
@@ -102,6 +118,18 @@ SIMT_DEV T block_sum(T x, T* shared) {
 #pragma unroll
   for (int i = 1; i < kThreads / 32; ++i) total += shared[i];
   return total;
+}
+
+/// As block_sum, for the maximum; a NaN is passed over.
+template <int kThreads>
+SIMT_DEV float block_max(float x, float* shared) {
+  x = warp_max(x);
+  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = x;
+  __syncthreads();
+  float largest = shared[0];
+#pragma unroll
+  for (int i = 1; i < kThreads / 32; ++i) largest = fmaxf(largest, shared[i]);
+  return largest;
 }
 
 }  // namespace trident::cuda

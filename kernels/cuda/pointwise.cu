@@ -1,49 +1,110 @@
-// Elementwise operations: one pass over memory, 16 bytes a thread where addresses and lengths allow.
-#include "kernels/cuda/element.h"
+// Elementwise operations: one pass over memory, 16 bytes a thread where addresses allow.
+#include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/families.h"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/random.h"
 
 namespace trident::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+/// y = x * factor; any two float types.
+template <class Y, class X>
+struct Scale {
+  Y* y;
+  const X* x;
+  float factor;
 
-/// y[i] = x[i] * factor; any two float types. Each thread handles kPerThread consecutive elements.
-template <class Y, class X, int kPerThread>
-__global__ void __launch_bounds__(kThreads) scale_kernel(Y* y, const X* x, int64_t n, float factor) {
-  const int64_t i = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kPerThread;
-  if (i >= n) return;
-  if (i + kPerThread <= n) {
-    Pack<X, kPerThread> in = Pack<X, kPerThread>::load(x + i);
-    Pack<Y, kPerThread> out;
+  template <int kWidth>
+  SIMT_DEV void run(int64_t i) const {
+    const Pack<X, kWidth> in = Pack<X, kWidth>::load(x + i);
+    Pack<Y, kWidth> out;
 #pragma unroll
-    for (int j = 0; j < kPerThread; ++j) out.value[j] = in.value[j] * factor;
+    for (int j = 0; j < kWidth; ++j) out.value[j] = in.value[j] * factor;
     out.store(y + i);
-  } else {
-    for (int64_t j = i; j < n; ++j) y[j] = from_float<Y>(to_float(x[j]) * factor);
   }
-}
+};
+
+/// y += x; any two float types.
+template <class Y, class X>
+struct Add {
+  Y* y;
+  const X* x;
+
+  template <int kWidth>
+  SIMT_DEV void run(int64_t i) const {
+    const Pack<X, kWidth> in = Pack<X, kWidth>::load(x + i);
+    Pack<Y, kWidth> out = Pack<Y, kWidth>::load(y + i);
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) out.value[j] += in.value[j];
+    out.store(y + i);
+  }
+};
+
+/// y = x + dropout(z), x perhaps absent. Element (row, column) of a [T, N] tensor has word (first_row + row) N +
+/// column, so that a flat index suffices.
+template <class T>
+struct DropoutAdd {
+  T* y;
+  const T *x, *z;
+  RandomKey key;
+  uint64_t first_word;
+  float p, keep;
+
+  template <int kWidth>
+  SIMT_DEV void run(int64_t i) const {
+    Pack<T, kWidth> out = Pack<T, kWidth>::load(z + i);
+    if (p > 0) {
+      uint32_t word[kWidth];
+      random_words(key, first_word + static_cast<uint64_t>(i), word);
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) out.value[j] *= uniform01(word[j]) >= p ? keep : 0.0f;
+    }
+    if (x != nullptr) {
+      const Pack<T, kWidth> in = Pack<T, kWidth>::load(x + i);
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) out.value[j] += in.value[j];
+    }
+    out.store(y + i);
+  }
+};
 
 }  // namespace
 
 void scale(cudaStream_t stream, Tensor y, Tensor x, float factor) {
-  const int64_t n = y.numel();
-  if (n == 0) return;
   with_float(y.dtype, [&](auto y_tag) {
     with_float(x.dtype, [&](auto x_tag) {
       using Y = typename decltype(y_tag)::type;
       using X = typename decltype(x_tag)::type;
-      const auto run = [&](auto kernel, int per_thread) {
-        const dim3 grid(static_cast<unsigned>(ceil_div(n, int64_t{kThreads} * per_thread)));
-        check_launch(simt::launch(kernel, grid, dim3(kThreads), 0, stream, at<Y>(y), at<const X>(x), n, factor),
-                     "scale");
-      };
-      if (vectorizable(y, 8) && vectorizable(x, 8)) {
-        run(scale_kernel<Y, X, 8>, 8);
-      } else {
-        run(scale_kernel<Y, X, 1>, 1);
-      }
+      run_elements<kCommonWidth<Y, X>>(stream, "scale", y.numel(), aligned(y) && aligned(x),
+                                       Scale<Y, X>{at<Y>(y), at<const X>(x), factor});
     });
+  });
+}
+
+void add(cudaStream_t stream, Tensor y, Tensor x) {
+  with_float(y.dtype, [&](auto y_tag) {
+    with_float(x.dtype, [&](auto x_tag) {
+      using Y = typename decltype(y_tag)::type;
+      using X = typename decltype(x_tag)::type;
+      run_elements<kCommonWidth<Y, X>>(stream, "add", y.numel(), aligned(y) && aligned(x),
+                                       Add<Y, X>{at<Y>(y), at<const X>(x)});
+    });
+  });
+}
+
+void dropout_add(cudaStream_t stream, Tensor y_TN, Tensor x_TN, Tensor z_TN, const DropoutSpec& drop) {
+  const uint64_t first_word = static_cast<uint64_t>(drop.first_row) * static_cast<uint64_t>(y_TN.dim[1]);
+  // A pack must begin with a Philox block, too.
+  const bool wide = aligned(y_TN) && aligned(z_TN) && (!x_TN.defined() || aligned(x_TN)) && first_word % 4 == 0;
+  with_float(y_TN.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const DropoutAdd<T> body{at<T>(y_TN),
+                             x_TN.defined() ? at<const T>(x_TN) : nullptr,
+                             at<const T>(z_TN),
+                             drop.key,
+                             first_word,
+                             drop.p,
+                             1.0f / (1.0f - drop.p)};
+    run_elements<kCommonWidth<T>>(stream, "dropout_add", y_TN.numel(), wide, body);
   });
 }
 

@@ -13,6 +13,8 @@ namespace simt {
 SIMT_DEV uint32_t smem_u32(const void* p) { return (uint32_t)__cvta_generic_to_shared(p); }
 SIMT_DEV uint4 ld128(const void* p) { return *reinterpret_cast<const uint4*>(p); }
 SIMT_DEV void st128(void* p, uint4 v) { *reinterpret_cast<uint4*>(p) = v; }
+SIMT_DEV uint2 ld64(const void* p) { return *reinterpret_cast<const uint2*>(p); }
+SIMT_DEV void st64(void* p, uint2 v) { *reinterpret_cast<uint2*>(p) = v; }
 // valid=false writes 16 zero bytes (src-size 0), gmem is not read
 SIMT_DEV void cp_async16(void* smem, const void* gmem, bool valid) {
   int n = valid ? 16 : 0;

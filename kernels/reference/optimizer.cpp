@@ -5,6 +5,21 @@
 #include "kernels/reference/values.h"
 
 namespace trident::reference {
+namespace {
+
+/// Element i as stochastic_bf16 rounds its f32 value, with word first + i of the key.
+Values rounded_at_random(const Values& master, const RandomKey& key, int64_t first) {
+  Values weight(master.size());
+  for (size_t i = 0; i < master.size(); ++i) {
+    bf16 rounded;
+    rounded.bits = stochastic_bf16(std::bit_cast<uint32_t>(static_cast<float>(master[i])),
+                                   random_u32(key, static_cast<uint64_t>(first) + i));
+    weight[i] = static_cast<double>(static_cast<float>(rounded));
+  }
+  return weight;
+}
+
+}  // namespace
 
 void ReferenceOps::adamw(Stream, const AdamWArgs& args) const {
   check(args);
@@ -22,7 +37,11 @@ void ReferenceOps::adamw(Stream, const AdamWArgs& args) const {
   store(args.m, m);
   store(args.v, v);
   // From the stored master: the weight is its rounding, not the unrounded value's.
-  if (args.weight.defined()) store(args.weight, load(args.master));
+  if (args.stochastic_rounding) {
+    store(args.weight, rounded_at_random(load(args.master), args.rounding_key, args.first_element));
+  } else if (args.weight.defined()) {
+    store(args.weight, load(args.master));
+  }
   if (args.zero_grad) store(args.grad, Values(grad.size(), 0.0));
 }
 

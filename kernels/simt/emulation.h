@@ -239,6 +239,16 @@ inline void st128(void* p, uint4 v, SIMT_LOC) {
   check_access(p, 16, true, false, 16, "st128", loc);
   std::memcpy(p, &v, 16);
 }
+inline uint2 ld64(const void* p, SIMT_LOC) {
+  check_access(p, 8, false, false, 8, "ld64", loc);
+  uint2 v;
+  std::memcpy(&v, p, 8);
+  return v;
+}
+inline void st64(void* p, uint2 v, SIMT_LOC) {
+  check_access(p, 8, true, false, 8, "st64", loc);
+  std::memcpy(p, &v, 8);
+}
 inline void cp_async16(void* s, const void* g, bool valid, SIMT_LOC) { cp_async(s, g, 16, valid, loc); }
 inline void cp_async_commit(SIMT_LOC) { cp_commit(loc); }
 template <int N>

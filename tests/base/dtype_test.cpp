@@ -72,6 +72,24 @@ TEST_CASE("bf16 and f16 round to nearest even at and beside every midpoint") {
   CHECK(count_wrong_roundings<f16>(0x7c00) == 0);
 }
 
+TEST_CASE("stochastic rounding goes up for as many words as bits are dropped") {
+  for (const uint32_t upper : {0x0000u, 0x3f80u, 0x4049u, 0x7f7fu, 0x8000u, 0xbfffu}) {
+    for (const uint32_t dropped : {0u, 1u, 0x1234u, 0x8000u, 0xffffu}) {
+      uint32_t up = 0;
+      for (uint32_t word = 0; word < 0x10000u; ++word) {
+        const uint32_t bits = stochastic_bf16(upper << 16 | dropped, word << 16 | 0x5555u);
+        REQUIRE((bits == upper || bits == upper + 1));
+        up += bits == upper + 1;
+      }
+      CHECK(up == dropped);
+    }
+  }
+  CHECK(stochastic_bf16(0x7f800000u, 0xffffffffu) == 0x7f80);
+  CHECK(stochastic_bf16(0xff800000u, 0xffffffffu) == 0xff80);
+  CHECK(stochastic_bf16(0x7f800001u, 0xffffffffu) == 0x7fc0);
+  CHECK(stochastic_bf16(0xffffffffu, 0xffffffffu) == 0xffff);
+}
+
 TEST_CASE("overflow, infinity and NaN") {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   CHECK(bf16(std::numeric_limits<float>::max()).bits == 0x7f80);

@@ -136,7 +136,9 @@ Case position_backward_case(const Spec& s, int64_t context, int64_t first_row) {
 }  // namespace
 
 std::vector<Case> embedding_cases() {
-  constexpr int64_t kShapes[][3] = {{1, 1, 1}, {3, 5, 2}, {7, 16, 9}, {33, 7, 5}, {130, 33, 257}, {65, 64, 4}};
+  // The last two: an id with some forty tokens, rows of several hundred columns.
+  constexpr int64_t kShapes[][3] = {{1, 1, 1},      {3, 5, 2},   {7, 16, 9},  {33, 7, 5},
+                                    {130, 33, 257}, {65, 64, 4}, {600, 8, 5}, {270, 520, 3}};
   std::vector<Case> list;
   for (const auto& x : kShapes) {
     for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {

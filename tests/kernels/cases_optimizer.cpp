@@ -3,7 +3,9 @@
 // AdamW bound (eps = kEps, g = grad * grad_scale), every step a rounding or two, corrections 1 - beta^t exact enough:
 //   m: kLambda eps (b1 |m0| + (1 - b1) |g|);   v: kLambda eps v (sums of non-negative terms)
 //   master: kLambda eps (|master0| + 2 |update|) + lr_t e_m / (sqrt(v)/sqrt(1 - b2^t) + eps_adam)
-//   weight: as master;   a gradient that is zeroed, and one that is kept, exactly
+//   weight: as master; rounded at random, it may lie a whole bf16 ulp off, and where a master differs in its last bit
+//   between the tables, two: with a rate of 0 no master does, and the weight must be the oracle's exactly
+//   a gradient that is zeroed, and one that is kept, exactly
 // Totals of n terms in double: kLambda sqrt(n) eps(f64) sum|terms|.
 #include <cmath>
 
@@ -22,15 +24,17 @@ struct Spec {
   int64_t step;
   bool zero_grad;
   float weight_decay, grad_scale;
+  float rate = 3e-2f;
+  int64_t first_element = -1;  ///< from 0: the weight is rounded at random
 };
 
-constexpr float kRate = 3e-2f, kBeta1 = 0.9f, kBeta2 = 0.95f, kAdamEps = 1e-8f;
+constexpr float kBeta1 = 0.9f, kBeta2 = 0.95f, kAdamEps = 1e-8f;
 
 Bounds adamw_bounds(const Spec& s, const Oracle& oracle) {
   const Values &master0 = oracle.before("master"), &m0 = oracle.before("m"), &grad = oracle.before("grad");
   const Values &m = oracle.after("m"), &v = oracle.after("v");
   const double b1 = static_cast<double>(kBeta1), t = static_cast<double>(s.step);
-  const double rate = static_cast<double>(kRate) / (1 - std::pow(b1, t));
+  const double rate = static_cast<double>(s.rate) / (1 - std::pow(b1, t));
   const double root = std::sqrt(1 - std::pow(static_cast<double>(kBeta2), t));
   Values master_bound(m.size()), m_bound(m.size()), v_bound(m.size());
   for (size_t i = 0; i < m.size(); ++i) {
@@ -42,7 +46,15 @@ Bounds adamw_bounds(const Spec& s, const Oracle& oracle) {
                       rate * m_bound[i] / denominator;
   }
   Bounds bounds{{"master", master_bound}, {"m", m_bound}, {"v", v_bound}};
-  if (s.weight == Weight::separate) bounds["weight"] = master_bound;
+  if (s.weight != Weight::separate) return bounds;
+  if (s.first_element < 0) {
+    bounds["weight"] = master_bound;
+  } else if (s.rate > 0) {
+    Values& bound = bounds["weight"] = master_bound;
+    for (size_t i = 0; i < bound.size(); ++i) {
+      bound[i] += 2 * 2 * dtype_epsilon(DType::bf16) * std::abs(oracle.after("weight")[i]);
+    }
+  }
   return bounds;
 }
 
@@ -52,6 +64,7 @@ Case adamw_case(const Spec& s) {
   c.name = build_string("adamw ", s.n, " ", weights[static_cast<int>(s.weight)],
                         s.weight == Weight::separate ? dtype_name(s.weight_dtype) : "", " step ", s.step,
                         s.zero_grad ? " zero_grad" : "", " decay ", s.weight_decay, " grad_scale ", s.grad_scale);
+  if (s.first_element >= 0) c.name += build_string(" rounded at random from ", s.first_element, " rate ", s.rate);
   c.operands = [s, seed = seed_of(c.name)] {
     Random random(seed);
     std::vector<Operand> o;
@@ -71,14 +84,17 @@ Case adamw_case(const Spec& s) {
                            .weight = s.weight == Weight::separate ? t["weight"]
                                      : s.weight == Weight::alias  ? t["master"]
                                                                   : Tensor(),
-                           .lr = kRate,
+                           .lr = s.rate,
                            .beta1 = kBeta1,
                            .beta2 = kBeta2,
                            .eps = kAdamEps,
                            .weight_decay = s.weight_decay,
                            .grad_scale = s.grad_scale,
                            .step = s.step,
-                           .zero_grad = s.zero_grad});
+                           .zero_grad = s.zero_grad,
+                           .stochastic_rounding = s.first_element >= 0,
+                           .rounding_key = {99, static_cast<uint32_t>(s.step), random_purpose("rounding case")},
+                           .first_element = std::max<int64_t>(s.first_element, 0)});
   };
   c.bounds = [s](const Oracle& oracle) { return adamw_bounds(s, oracle); };
   return c;
@@ -121,6 +137,14 @@ std::vector<Case> optimizer_cases() {
       list.push_back(adamw_case({n, Weight::separate, DType::f32, step, true, 0.0f, 1.0f}));
       list.push_back(adamw_case({n, Weight::separate, DType::bf16, step, true, 0.1f, 0.013f}));
       list.push_back(adamw_case({n, Weight::separate, DType::f16, step, false, 0.1f, 3.0f}));
+    }
+  }
+  for (const int64_t n : {1, 7, 33, 1001, 2050}) {
+    for (const float rate : {0.0f, 3e-2f}) {
+      // The third begins beyond 32 bits, the second in the middle of a Philox block.
+      for (const int64_t first : {int64_t{0}, int64_t{1027}, int64_t{5} << 32}) {
+        list.push_back(adamw_case({n, Weight::separate, DType::bf16, 2, true, 0.1f, 0.5f, rate, first}));
+      }
     }
   }
   for (const int64_t n : {1, 7, 33, 1001, 100003}) {

@@ -279,6 +279,8 @@ std::vector<Case> elementwise_cases() {
       list.push_back(bias_backward_case(shape[0], shape[1], dtype));
       list.push_back(bias_add_case(shape[0], shape[1], dtype));
     }
+    list.push_back(bias_backward_case(300, 520, dtype));
+    list.push_back(bias_add_case(70, 520, dtype));
     for (const DType other : kFloats) {
       for (const int64_t n : {1, 7, 16, 33, 1000, 70001}) {
         list.push_back(add_case(n, dtype, other));

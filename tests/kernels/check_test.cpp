@@ -272,6 +272,10 @@ TEST_CASE("adamw's and the totals' rules") {
   rule([](AdamWArgs& a) { a.grad = dry(kFull, {8}); }, "m, v and grad are like master");
   rule([](AdamWArgs& a) { a.weight = dry(kHalf, {8}); }, "weight is as long as master");
   rule([](AdamWArgs& a) { a.step = 0; }, "step counts from 1");
+  rule([](AdamWArgs& a) { a.stochastic_rounding = true, a.weight = dry(DType::f16, {7}); },
+       "stochastic rounding makes a bf16 weight");
+  rule([](AdamWArgs& a) { a.stochastic_rounding = true, a.weight = dry(DType::bf16, {7}), a.first_element = -1; },
+       "first_element is not negative");
   const Tensor out = dry(DType::f64, {1}), x = dry(kHalf, {2, 2});
   CHECK(refusal([&] { check_total("sum", out, x); }) == "");
   CHECK(refusal([&] { check_total("sum", dry(kFull, {1}), x); }).find("sum: out is f64[1]") != std::string::npos);

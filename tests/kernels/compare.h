@@ -22,14 +22,19 @@ class Room {
   virtual std::vector<char> download(const char* from, size_t bytes) = 0;
   virtual Place place() const = 0;
   virtual Stream stream() const = 0;
+
+  /// How often a case runs with aligned tensors; every time must give the same bits.
+  virtual int repeats() const { return 2; }
+  /// Called before a case's n-th run: a room that can work in several orders changes them here.
+  virtual void begin_run(int /*n*/) {}
 };
 
 std::unique_ptr<Room> make_host_room();
 
-/// Runs the case on the table three times (twice with aligned tensors, which must agree bit for bit; once with every
-/// tensor one element off its alignment, as row views of odd widths are) and once on the reference. Returns what is
-/// wrong, one line each: the worst element beyond its tolerance (index, got, want, tolerance), an input that changed, a
-/// red zone that was written. Empty: all is well.
+/// Runs the case on the table (`room.repeats()` times with aligned tensors, which must agree bit for bit; then with
+/// every tensor one element off its alignment, as row views of odd widths are, and with every second one) and once on
+/// the reference. Returns what is wrong, one line each: the worst element beyond its tolerance (index, got, want,
+/// tolerance), an input that changed, a red zone that was written. Empty: all is well.
 std::vector<std::string> compare(const Ops& table, const Case& c, Room& room);
 
 /// The lines as one text, for a test's message.

@@ -42,6 +42,8 @@ enum class Fault {
   softmax_loss_leaves_ignored_gradient,
   adamw_forgets_grad_scale,
   adamw_skips_bias_correction,
+  adamw_rounds_to_nearest,
+  adamw_rounds_by_the_local_index,
   sum_squares_in_float,
 };
 
@@ -171,6 +173,8 @@ class FaultyOps final : public Ops {
     AdamWArgs a = args;
     if (is(Fault::adamw_forgets_grad_scale)) a.grad_scale = 1;
     if (is(Fault::adamw_skips_bias_correction)) a.step = 1'000'000;
+    if (is(Fault::adamw_rounds_to_nearest)) a.stochastic_rounding = false;
+    if (is(Fault::adamw_rounds_by_the_local_index)) a.first_element = 0;
     right_->adamw(s, a);
   }
   void sum_squares(Stream s, Tensor out_1, Tensor x, Tensor scratch) const override {
@@ -247,6 +251,8 @@ TEST_CASE("every planted fault is refused by its family's cases") {
       {Fault::softmax_loss_leaves_ignored_gradient, loss_cases, "softmax_loss 7x33"},
       {Fault::adamw_forgets_grad_scale, optimizer_cases, "adamw 33"},
       {Fault::adamw_skips_bias_correction, optimizer_cases, "adamw 33"},
+      {Fault::adamw_rounds_to_nearest, optimizer_cases, "rate 0"},
+      {Fault::adamw_rounds_by_the_local_index, optimizer_cases, "rate 0"},
       {Fault::sum_squares_in_float, optimizer_cases, "sum_squares 1001"},
   };
   for (const Plant& plant : plants) {

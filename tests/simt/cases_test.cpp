@@ -8,6 +8,7 @@
 #include "kernels/cases.h"
 #include "kernels/compare.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/simt/emulation.h"
 #include "support/catch.h"
 
 using namespace trident;
@@ -47,6 +48,13 @@ class CudaRoom final : public Room {
   }
   Place place() const override { return Place::device; }
   Stream stream() const override { return {stream_}; }
+
+  // Aligned runs in the emulator's three orders of blocks, warps and lanes: equal bits, or a kernel depends on order.
+  int repeats() const override { return 3; }
+  void begin_run(int n) override {
+    constexpr simt::Order kOrders[] = {simt::Order::Ascending, simt::Order::Descending, simt::Order::Random};
+    simt::opt.order = kOrders[n % 3];
+  }
 
  private:
   cudaStream_t stream_ = nullptr;
