@@ -13,6 +13,8 @@ namespace simt {
 SIMT_DEV uint32_t smem_u32(const void* p) { return (uint32_t)__cvta_generic_to_shared(p); }
 SIMT_DEV uint4 ld128(const void* p) { return *reinterpret_cast<const uint4*>(p); }
 SIMT_DEV void st128(void* p, uint4 v) { *reinterpret_cast<uint4*>(p) = v; }
+SIMT_DEV uint2 ld64(const void* p) { return *reinterpret_cast<const uint2*>(p); }
+SIMT_DEV void st64(void* p, uint2 v) { *reinterpret_cast<uint2*>(p) = v; }
 // valid=false writes 16 zero bytes (src-size 0), gmem is not read
 SIMT_DEV void cp_async16(void* smem, const void* gmem, bool valid) {
   int n = valid ? 16 : 0;
@@ -44,6 +46,17 @@ SIMT_DEV void mma_f16_16816(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, 
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+// One mma for each of kTiles neighbouring tiles of b.
+template <int kTiles>
+SIMT_DEV void mma_bf16_16816_row(float (&d)[kTiles][4], const uint32_t (&a)[4], const uint32_t (&b)[kTiles][2]) {
+#pragma unroll
+  for (int i = 0; i < kTiles; ++i) mma_bf16_16816(d[i], a, b[i][0], b[i][1]);
+}
+template <int kTiles>
+SIMT_DEV void mma_f16_16816_row(float (&d)[kTiles][4], const uint32_t (&a)[4], const uint32_t (&b)[kTiles][2]) {
+#pragma unroll
+  for (int i = 0; i < kTiles; ++i) mma_f16_16816(d[i], a, b[i][0], b[i][1]);
 }
 template <class... P, class... A>
 inline cudaError_t launch(void (*k)(P...), dim3 g, dim3 b, size_t smem, cudaStream_t s, A&&... a) {
