@@ -18,7 +18,7 @@ constexpr size_t kMostGroups = 1 << 18;  // a kernel without steps is counted in
 
 struct Instruction {
   Space space = Space::global;
-  Access access = Access::read;
+  AccessKind access = AccessKind::read;
   size_t bytes = 0;
   std::array<uint32_t, 32> executions{};  // by lane, in this step
   std::vector<WarpAccess> groups;         // of this step
@@ -53,7 +53,7 @@ void count_group(const Instruction& instruction, const WarpAccess& group) {
     counting->shared.ideal_wavefronts += w.ideal;
     return;
   }
-  Traffic& traffic = instruction.access == Access::read ? counting->loads : counting->stores;
+  Traffic& traffic = instruction.access == AccessKind::read ? counting->loads : counting->stores;
   const Sectors s = sectors(group, instruction.bytes);
   ++traffic.accesses;
   traffic.bytes += instruction.bytes * static_cast<uint64_t>(std::popcount(group.lanes));
@@ -74,10 +74,10 @@ void finish_step() {
 
 }  // namespace
 
-void log_access(Space space, const void* site, unsigned lane, const void* p, size_t bytes, Access access) {
+void log_access(Space space, const void* site, unsigned lane, const void* p, size_t bytes, AccessKind access) {
   // One instruction may reach both spaces through a generic pointer, and an intrinsic both loads and stores.
   const char* key = static_cast<const char*>(site) + (space == Space::shared ? 0x100000000 : 0) +
-                    (access == Access::read ? 0 : 0x200000000);
+                    (access == AccessKind::read ? 0 : 0x200000000);
   const size_t index = find_instruction(key);
   Instruction& instruction = instructions[index];
   if (instruction.groups.empty()) {

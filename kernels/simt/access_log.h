@@ -12,7 +12,7 @@ namespace simt {
 enum class Space : uint8_t { global, shared };
 
 /// One lane's access. `site` identifies the instruction.
-void log_access(Space space, const void* site, unsigned lane, const void* p, size_t bytes, Access access);
+void log_access(Space space, const void* site, unsigned lane, const void* p, size_t bytes, AccessKind access);
 /// Counts what the running warp has logged.
 void log_end_of_step(const Warp& warp);
 /// Forgets what an aborted launch left.

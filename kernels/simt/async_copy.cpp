@@ -17,8 +17,8 @@ void copy_async(void* shared, const void* global, int bytes, bool valid, const L
   if (reinterpret_cast<uintptr_t>(shared) % n != 0) fail("cp.async: misaligned shared address", &loc, pc);
   if (valid && reinterpret_cast<uintptr_t>(global) % n != 0) fail("cp.async: misaligned global address", &loc, pc);
   if (!is_shared(shared, n)) fail("cp.async: destination is not in shared memory", &loc, pc);
-  if (valid) check_kernel_access(global, n, Access::read, {"cp.async source", &loc, pc});
-  check_kernel_access(shared, n, Access::write, {"cp.async destination", &loc, pc});
+  if (valid) check_kernel_access(global, n, AccessKind::read, {"cp.async source", &loc, pc});
+  check_kernel_access(shared, n, AccessKind::write, {"cp.async destination", &loc, pc});
   std::memset(shared, 0xFF, n);
   set_in_flight(shared, bytes, true);
   Fiber& fiber = *blk.cur;
@@ -38,7 +38,7 @@ void wait_copies(int left, const Loc& loc) {
     const size_t n = static_cast<size_t>(copy->bytes);
     if (checked) {
       set_in_flight(copy->shared, copy->bytes, false);
-      check_kernel_access(copy->shared, n, Access::write, {"cp.async completion", &loc, pc, nullptr, false});
+      check_kernel_access(copy->shared, n, AccessKind::write, {"cp.async completion", &loc, pc, nullptr, false});
     }
     if (copy->valid) {
       std::memcpy(copy->shared, copy->global, n);

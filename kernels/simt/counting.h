@@ -20,8 +20,8 @@ inline void count_async_copy() { ++counting->async_copies; }
 /// `rows`: the addresses that the 32 lanes name.
 void count_ldmatrix(const std::array<const void*, 32>& rows);
 /// Bytes that the launch touches for the first time.
-inline void count_unique(Access access, uint64_t bytes) {
-  (access == Access::read ? counting->loads : counting->stores).unique_bytes += bytes;
+inline void count_unique(AccessKind access, uint64_t bytes) {
+  (access == AccessKind::read ? counting->loads : counting->stores).unique_bytes += bytes;
 }
 void count_static_shared(size_t bytes);
 

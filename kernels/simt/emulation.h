@@ -114,7 +114,7 @@ namespace simt {
 /// Replaces *p by update(*p) and returns what it was. The atomicity is free: one thread of the grid runs at a time.
 template <class T, class F>
 T atomically(T* p, F update, const char* what, const Loc& loc) {
-  check_access(p, sizeof(T), Access::atomic, what, loc);
+  check_access(p, sizeof(T), AccessKind::atomic, what, loc);
   T old;
   copy_unchecked(&old, p, sizeof(T));
   const T next = update(old);

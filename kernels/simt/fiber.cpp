@@ -83,9 +83,21 @@ struct sigaction previous_segv, previous_bus;
   fail(text, nullptr, static_cast<char*>(fault_pc) + 1);
 }
 
+/// A fault that is not a kernel's: the handler before us decides, and may let the access go on.
+void pass_on(int signal_number, siginfo_t* info, void* context) {
+  const struct sigaction& previous = signal_number == SIGSEGV ? previous_segv : previous_bus;
+  if ((previous.sa_flags & SA_SIGINFO) != 0) {
+    previous.sa_sigaction(signal_number, info, context);
+  } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
+    previous.sa_handler(signal_number);
+  } else {
+    sigaction(signal_number, &previous, nullptr);  // the access is repeated and ends the process
+  }
+}
+
 void on_fault(int signal_number, siginfo_t* info, void* context) {
-  if (!builtins.on_fiber) {  // not ours: let the instruction fault again under the handler before
-    sigaction(signal_number, signal_number == SIGSEGV ? &previous_segv : &previous_bus, nullptr);
+  if (!builtins.on_fiber) {
+    pass_on(signal_number, info, context);
     return;
   }
   auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;

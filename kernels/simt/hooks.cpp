@@ -12,10 +12,10 @@
 
 namespace {
 
-using simt::Access;
+using simt::AccessKind;
 
 /// Silent inside the emulator: a std:: template that it shares with an instrumented file may be the instrumented copy.
-inline void hook(void* p, size_t bytes, Access access, const char* what, const void* pc) {
+inline void hook(void* p, size_t bytes, AccessKind access, const char* what, const void* pc) {
   if (simt::builtins.on_fiber != simt::builtins.in_kernel) return;
   simt::check_hooked_access(p, bytes, access, what, pc);
 }
@@ -34,12 +34,12 @@ struct TypeMismatch {
 
 #define SIMT_PC __builtin_return_address(0)
 #define SIMT_HOOKS(bytes)                                                                                            \
-  void __tsan_read##bytes(void* p) { hook(p, bytes, Access::read, "load", SIMT_PC); }                                \
-  void __tsan_write##bytes(void* p) { hook(p, bytes, Access::write, "store", SIMT_PC); }                             \
-  void __tsan_unaligned_read##bytes(void* p) { hook(p, bytes, Access::read, "load", SIMT_PC); }                      \
-  void __tsan_unaligned_write##bytes(void* p) { hook(p, bytes, Access::write, "store", SIMT_PC); }                   \
-  void __tsan_volatile_read##bytes(void* p) { hook(p, bytes, Access::read, "volatile load", SIMT_PC); }              \
-  void __tsan_volatile_write##bytes(void* p) { hook(p, bytes, Access::write, "volatile store", SIMT_PC); }
+  void __tsan_read##bytes(void* p) { hook(p, bytes, AccessKind::read, "load", SIMT_PC); }                                \
+  void __tsan_write##bytes(void* p) { hook(p, bytes, AccessKind::write, "store", SIMT_PC); }                             \
+  void __tsan_unaligned_read##bytes(void* p) { hook(p, bytes, AccessKind::read, "load", SIMT_PC); }                      \
+  void __tsan_unaligned_write##bytes(void* p) { hook(p, bytes, AccessKind::write, "store", SIMT_PC); }                   \
+  void __tsan_volatile_read##bytes(void* p) { hook(p, bytes, AccessKind::read, "volatile load", SIMT_PC); }              \
+  void __tsan_volatile_write##bytes(void* p) { hook(p, bytes, AccessKind::write, "volatile store", SIMT_PC); }
 // Atomics of host code in instrumented files (shared_ptr counts); kernels use the CUDA intrinsics.
 #define SIMT_ATOMICS(bits, T)                                                                                       \
   T __tsan_atomic##bits##_fetch_add(volatile T* p, T v, int) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); } \
@@ -62,17 +62,17 @@ SIMT_ATOMICS(64, long)
 void __tsan_init() { simt::checked = true; }
 void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
-void __tsan_read_range(void* p, size_t bytes) { hook(p, bytes, Access::read, "load", SIMT_PC); }
-void __tsan_write_range(void* p, size_t bytes) { hook(p, bytes, Access::write, "store", SIMT_PC); }
+void __tsan_read_range(void* p, size_t bytes) { hook(p, bytes, AccessKind::read, "load", SIMT_PC); }
+void __tsan_write_range(void* p, size_t bytes) { hook(p, bytes, AccessKind::write, "store", SIMT_PC); }
 void __tsan_vptr_update(void**, void*) {}
 void __tsan_vptr_read(void**) {}
 void* __tsan_memcpy(void* to, const void* from, size_t bytes) {
-  hook(const_cast<void*>(from), bytes, Access::read, "memcpy source", SIMT_PC);
-  hook(to, bytes, Access::write, "memcpy destination", SIMT_PC);
+  hook(const_cast<void*>(from), bytes, AccessKind::read, "memcpy source", SIMT_PC);
+  hook(to, bytes, AccessKind::write, "memcpy destination", SIMT_PC);
   return std::memcpy(to, from, bytes);
 }
 void* __tsan_memset(void* p, int value, size_t bytes) {
-  hook(p, bytes, Access::write, "memset", SIMT_PC);
+  hook(p, bytes, AccessKind::write, "memset", SIMT_PC);
   return std::memset(p, value, bytes);
 }
 

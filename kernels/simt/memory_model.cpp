@@ -23,22 +23,22 @@ namespace {
   fail(trident::build_string(what, " (", site.what, ")"), site.loc, site.pc, site.fiber);
 }
 
-void check_bytes(size_t offset, size_t bytes, Access access, const AccessSite& site) {
+void check_bytes(size_t offset, size_t bytes, AccessKind access, const AccessSite& site) {
   for (size_t i = 0; i < bytes; ++i) {
     const uint8_t state = heap::state[offset + i];
     if (state == heap::kOutside) {
-      reject(access == Access::read ? "out-of-bounds global read" : "out-of-bounds global write", site);
+      reject(access == AccessKind::read ? "out-of-bounds global read" : "out-of-bounds global write", site);
     }
     if (state == heap::kFreed) reject("use of freed device memory", site);
-    if (checked && access != Access::write && (state & heap::kInitialised) == 0) {
+    if (checked && access != AccessKind::write && (state & heap::kInitialised) == 0) {
       reject("read of uninitialised global memory", site);
     }
-    if (access != Access::read) heap::state[offset + i] |= heap::kInitialised;
+    if (access != AccessKind::read) heap::state[offset + i] |= heap::kInitialised;
   }
 }
 
-void check_global_races(size_t offset, size_t bytes, Access access, const AccessSite& site, const Fiber& fiber) {
-  const RaceTag now = global_tag(heap::operation_number(), fiber, access == Access::atomic);
+void check_global_races(size_t offset, size_t bytes, AccessKind access, const AccessSite& site, const Fiber& fiber) {
+  const RaceTag now = global_tag(heap::operation_number(), fiber, access == AccessKind::atomic);
   const auto demand_order = [&](RaceTag before, const char* kind) {
     const heap::Race race = heap::race_between(before, now);
     if (race != heap::Race::none) reject(std::string(heap::race_name(race)) + kind, site);
@@ -46,33 +46,33 @@ void check_global_races(size_t offset, size_t bytes, Access access, const Access
   const auto first_touch = [&](RaceTag before) { return before >> kOperationShift != now >> kOperationShift; };
   for (size_t cell = offset / 2; cell <= (offset + bytes - 1) / 2; ++cell) {
     RaceTag &written = heap::writes[cell], &read = heap::reads[cell];
-    demand_order(written, access == Access::read ? "read after write" : "write after write");
-    if (access == Access::read) {
-      if (first_touch(read)) count_unique(Access::read, 2);
+    demand_order(written, access == AccessKind::read ? "read after write" : "write after write");
+    if (access == AccessKind::read) {
+      if (first_touch(read)) count_unique(AccessKind::read, 2);
       note_read(read, now);
     } else {
       demand_order(read, "write after read");
-      if (first_touch(written)) count_unique(Access::write, 2);
+      if (first_touch(written)) count_unique(AccessKind::write, 2);
       written = now;
     }
   }
 }
 
-void check_shared(const void* p, SharedCell* cells, size_t bytes, Access access, const AccessSite& site,
+void check_shared(const void* p, SharedCell* cells, size_t bytes, AccessKind access, const AccessSite& site,
                   const Fiber& fiber) {
   if (is_dynamic_shared(p)) {
     const size_t offset = static_cast<size_t>(static_cast<const char*>(p) - static_cast<char*>(dynamic_shared()));
     if (offset + bytes > blk.smem) reject("out-of-bounds dynamic shared memory", site);
   }
-  const RaceTag now = shared_tag(fiber, access == Access::atomic);
+  const RaceTag now = shared_tag(fiber, access == AccessKind::atomic);
   for (size_t i = 0; i < bytes; ++i) {
     SharedCell& cell = refreshed(cells[i]);
     if (cell.in_flight) reject("access to shared memory with a cp.async in flight (missing wait_group)", site);
-    if (access != Access::write && cell.write == 0) reject("read of uninitialised shared memory", site);
+    if (access != AccessKind::write && cell.write == 0) reject("read of uninitialised shared memory", site);
     if (threads_race(cell.write, now)) {
-      reject(access == Access::read ? "shared race: read after write" : "shared race: write after write", site);
+      reject(access == AccessKind::read ? "shared race: read after write" : "shared race: write after write", site);
     }
-    if (access == Access::read) {
+    if (access == AccessKind::read) {
       note_read(cell.read, now);
     } else {
       if (threads_race(cell.read, now)) reject("shared race: write after read", site);
@@ -91,7 +91,7 @@ void check_other(const void* p, const AccessSite& site) {
 
 }  // namespace
 
-void check_kernel_access(const void* p, size_t bytes, Access access, const AccessSite& site) {
+void check_kernel_access(const void* p, size_t bytes, AccessKind access, const AccessSite& site) {
   const Fiber& fiber = site.fiber != nullptr ? *site.fiber : *blk.cur;
   Space space = Space::global;
   if (dev_contains(p)) {
@@ -111,7 +111,7 @@ void check_kernel_access(const void* p, size_t bytes, Access access, const Acces
   log_access(space, site.pc != nullptr ? site.pc : site.what, fiber.thread % 32u, p, bytes, access);
 }
 
-void check_hooked_access(const void* p, size_t bytes, Access access, const char* what, const void* pc) {
+void check_hooked_access(const void* p, size_t bytes, AccessKind access, const char* what, const void* pc) {
   if (builtins.in_kernel) {
     RuntimeScope scope;
     check_kernel_access(p, bytes, access, {what, nullptr, pc});
@@ -123,7 +123,7 @@ void check_hooked_access(const void* p, size_t bytes, Access access, const char*
 
 namespace {
 
-void check_intrinsic(const void* p, size_t bytes, Access access, const char* what, const Loc& loc, const void* pc) {
+void check_intrinsic(const void* p, size_t bytes, AccessKind access, const char* what, const Loc& loc, const void* pc) {
   if (reinterpret_cast<uintptr_t>(p) % bytes != 0) {
     fail(trident::build_string("misaligned ", what, " (", bytes, "-byte)"), &loc, pc);
   }
@@ -132,20 +132,20 @@ void check_intrinsic(const void* p, size_t bytes, Access access, const char* wha
 
 }  // namespace
 
-void check_access(const void* p, size_t bytes, Access access, const char* what, const Loc& loc) {
+void check_access(const void* p, size_t bytes, AccessKind access, const char* what, const Loc& loc) {
   RuntimeScope scope;
   check_intrinsic(p, bytes, access, what, loc, __builtin_return_address(0));
 }
 
 void load_checked(void* to, const void* p, size_t bytes, const char* what, const Loc& loc) {
   RuntimeScope scope;
-  check_intrinsic(p, bytes, Access::read, what, loc, __builtin_return_address(0));
+  check_intrinsic(p, bytes, AccessKind::read, what, loc, __builtin_return_address(0));
   std::memcpy(to, p, bytes);
 }
 
 void store_checked(void* p, const void* from, size_t bytes, const char* what, const Loc& loc) {
   RuntimeScope scope;
-  check_intrinsic(p, bytes, Access::write, what, loc, __builtin_return_address(0));
+  check_intrinsic(p, bytes, AccessKind::write, what, loc, __builtin_return_address(0));
   std::memcpy(p, from, bytes);
 }
 

@@ -18,9 +18,9 @@ struct AccessSite {
 
 /// Checks an access of a kernel's thread against bounds, initialisation, races and copies in flight, and ends the
 /// launch with a report when it is wrong. In fast mode only the bounds of device memory are checked.
-void check_kernel_access(const void* p, size_t bytes, Access access, const AccessSite& site);
+void check_kernel_access(const void* p, size_t bytes, AccessKind access, const AccessSite& site);
 /// The same for an instrumented load or store on any thread, kernel or not.
-void check_hooked_access(const void* p, size_t bytes, Access access, const char* what, const void* pc);
+void check_hooked_access(const void* p, size_t bytes, AccessKind access, const char* what, const void* pc);
 
 void begin_launch_memory();
 void begin_block_memory();

@@ -3,6 +3,7 @@
 
 #include "kernels/simt/block.h"
 #include "kernels/simt/device_memory.h"
+#include "kernels/simt/emulation.h"
 #include "kernels/simt/launch.h"
 #include "kernels/simt/options.h"
 

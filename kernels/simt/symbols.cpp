@@ -137,6 +137,7 @@ std::string short_name(const std::string& demangled) {
   std::string name = demangled;
   erase_all(name, "(anonymous namespace)::");
   erase_all(name, "trident::cuda::");
+  erase_all(name, "trident::");
   if (name.starts_with("void ")) name.erase(0, 5);
   int depth = 0;
   for (size_t i = 0; i < name.size(); ++i) {  // the parameter list is the first parenthesis outside of <>

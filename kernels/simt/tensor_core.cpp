@@ -91,7 +91,7 @@ void read_row(uint16_t (&row)[8], Warp& warp, int lane, const Loc& loc) {
     fail("ldmatrix: row address not 16-byte aligned", &loc, nullptr, &fiber);
   }
   if (!is_shared(p, 16)) fail("ldmatrix: row not in shared memory", &loc, nullptr, &fiber);
-  if (checked) check_kernel_access(p, 16, Access::read, {"ldmatrix", &loc, nullptr, &fiber, /*counted=*/false});
+  if (checked) check_kernel_access(p, 16, AccessKind::read, {"ldmatrix", &loc, nullptr, &fiber, /*counted=*/false});
   std::memcpy(row, p, 16);
 }
 

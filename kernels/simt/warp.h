@@ -57,11 +57,11 @@ void multiply_accumulate(Collective kind, unsigned tiles, float (*d)[4], const u
                          const Loc& loc);
 constexpr unsigned kMostTiles = 16;
 
-enum class Access : uint8_t { read, write, atomic };
+enum class AccessKind : uint8_t { read, write, atomic };
 
 /// Checks an access of an intrinsic; plain loads and stores come through the hooks in checked mode instead. `bytes` is
 /// also the alignment that the access needs.
-void check_access(const void* p, size_t bytes, Access access, const char* what, const Loc& loc);
+void check_access(const void* p, size_t bytes, AccessKind access, const char* what, const Loc& loc);
 /// Check and access in one, out of the hooks' sight.
 void load_checked(void* to, const void* p, size_t bytes, const char* what, const Loc& loc);
 void store_checked(void* p, const void* from, size_t bytes, const char* what, const Loc& loc);
