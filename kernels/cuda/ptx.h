@@ -47,6 +47,17 @@ SIMT_DEV void mma_f16_16816(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, 
                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
+// One mma for each of kTiles neighbouring tiles of b.
+template <int kTiles>
+SIMT_DEV void mma_bf16_16816_row(float (&d)[kTiles][4], const uint32_t (&a)[4], const uint32_t (&b)[kTiles][2]) {
+#pragma unroll
+  for (int i = 0; i < kTiles; ++i) mma_bf16_16816(d[i], a, b[i][0], b[i][1]);
+}
+template <int kTiles>
+SIMT_DEV void mma_f16_16816_row(float (&d)[kTiles][4], const uint32_t (&a)[4], const uint32_t (&b)[kTiles][2]) {
+#pragma unroll
+  for (int i = 0; i < kTiles; ++i) mma_f16_16816(d[i], a, b[i][0], b[i][1]);
+}
 template <class... P, class... A>
 inline cudaError_t launch(void (*k)(P...), dim3 g, dim3 b, size_t smem, cudaStream_t s, A&&... a) {
   if (smem > 48 * 1024) {

@@ -1,59 +1,85 @@
-// our own definitions of the functions that -fsanitize=thread / alignment call. libtsan is NOT linked.
-#include "kernels/simt/runtime.h"
-#define PC __builtin_return_address(0)
-using namespace simt;
-static inline void hook(void* p, size_t n, bool w, const char* what, const void* pc) {
-  if (on_fiber != in_kernel) return;  // inside the runtime (std:: templates may be shared with instrumented files)
-  if (on_fiber) {
-    Rt rt;
-    access(p, n, w, false, what, nullptr, pc);
-  } else
-    access(p, n, w, false, what, nullptr, pc);
+// The functions that -fsanitize=thread and -fsanitize=alignment make the compiler call, in our own meaning: every load
+// and store of a kernel goes to the memory model. The sanitizers' libraries are not linked. Linking this file is what
+// makes a program a checked one; it is itself compiled without instrumentation.
+//
+// The compiler takes these functions for nothrow, so a report leaves through the scheduler, never by an exception.
+#include <cstdint>
+#include <cstring>
+
+#include "core/base/error.h"
+#include "kernels/simt/memory_model.h"
+#include "kernels/simt/report.h"
+
+namespace {
+
+using simt::AccessKind;
+
+/// Silent inside the emulator: a std:: template that it shares with an instrumented file may be the instrumented copy.
+inline void hook(void* p, size_t bytes, AccessKind access, const char* what, const void* pc) {
+  if (simt::builtins.on_fiber != simt::builtins.in_kernel) return;
+  simt::check_hooked_access(p, bytes, access, what, pc);
 }
-#define H(sz)                                                                         \
-  void __tsan_read##sz(void* p) { hook(p, sz, false, "load", PC); }                   \
-  void __tsan_write##sz(void* p) { hook(p, sz, true, "store", PC); }                  \
-  void __tsan_unaligned_read##sz(void* p) { hook(p, sz, false, "load", PC); }         \
-  void __tsan_unaligned_write##sz(void* p) { hook(p, sz, true, "store", PC); }        \
-  void __tsan_volatile_read##sz(void* p) { hook(p, sz, false, "volatile load", PC); } \
-  void __tsan_volatile_write##sz(void* p) { hook(p, sz, true, "volatile store", PC); }
-extern "C" {
-H(1)
-H(2)
-H(4)
-H(8) H(16)
-// host-side atomics inside instrumented files (shared_ptr counts); kernels use the CUDA intrinsics instead
-#define AT(b, T)                                                                                                 \
-  T __tsan_atomic##b##_fetch_add(volatile T* p, T v, int) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); } \
-  T __tsan_atomic##b##_fetch_sub(volatile T* p, T v, int) { return __atomic_fetch_sub(p, v, __ATOMIC_SEQ_CST); } \
-  T __tsan_atomic##b##_load(const volatile T* p, int) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }           \
-  void __tsan_atomic##b##_store(volatile T* p, T v, int) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }           \
-  T __tsan_atomic##b##_exchange(volatile T* p, T v, int) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); }
-    AT(8, char) AT(32, int) AT(64, long) void __tsan_init() {
-  checked = true;
-}
-void __tsan_func_entry(void*) {}
-void __tsan_func_exit() {}
-void __tsan_read_range(void* p, unsigned long n) { hook(p, n, false, "load", PC); }
-void __tsan_write_range(void* p, unsigned long n) { hook(p, n, true, "store", PC); }
-void __tsan_vptr_update(void**, void*) {}
-void __tsan_vptr_read(void**) {}
-struct TMData {
+
+/// UBSan's description of a dereference.
+struct TypeMismatch {
   struct {
-    const char* f;
-    unsigned l, c;
+    const char* file;
+    unsigned line, column;
   } loc;
   void* type;
-  unsigned char align, kind;
+  unsigned char log_alignment, kind;
 };
-void __ubsan_handle_type_mismatch_v1(TMData* d, void* p) {
-  if (!in_kernel) return;
-  if ((uintptr_t)p % (1ul << d->align)) {
-    char b[200];
-    const char* s = strrchr(d->loc.f, '/');
-    snprintf(b, sizeof b, "misaligned access: address needs %lu-byte alignment, %s:%u", 1ul << d->align,
-             s ? s + 1 : d->loc.f, d->loc.l);
-    fail(b, Loc::current());
-  }
+
+}  // namespace
+
+#define SIMT_PC __builtin_return_address(0)
+#define SIMT_HOOKS(bytes)                                                                                            \
+  void __tsan_read##bytes(void* p) { hook(p, bytes, AccessKind::read, "load", SIMT_PC); }                                \
+  void __tsan_write##bytes(void* p) { hook(p, bytes, AccessKind::write, "store", SIMT_PC); }                             \
+  void __tsan_unaligned_read##bytes(void* p) { hook(p, bytes, AccessKind::read, "load", SIMT_PC); }                      \
+  void __tsan_unaligned_write##bytes(void* p) { hook(p, bytes, AccessKind::write, "store", SIMT_PC); }                   \
+  void __tsan_volatile_read##bytes(void* p) { hook(p, bytes, AccessKind::read, "volatile load", SIMT_PC); }              \
+  void __tsan_volatile_write##bytes(void* p) { hook(p, bytes, AccessKind::write, "volatile store", SIMT_PC); }
+// Atomics of host code in instrumented files (shared_ptr counts); kernels use the CUDA intrinsics.
+#define SIMT_ATOMICS(bits, T)                                                                                       \
+  T __tsan_atomic##bits##_fetch_add(volatile T* p, T v, int) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); } \
+  T __tsan_atomic##bits##_fetch_sub(volatile T* p, T v, int) { return __atomic_fetch_sub(p, v, __ATOMIC_SEQ_CST); } \
+  T __tsan_atomic##bits##_load(const volatile T* p, int) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }           \
+  void __tsan_atomic##bits##_store(volatile T* p, T v, int) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }           \
+  T __tsan_atomic##bits##_exchange(volatile T* p, T v, int) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); }
+
+extern "C" {
+
+SIMT_HOOKS(1)
+SIMT_HOOKS(2)
+SIMT_HOOKS(4)
+SIMT_HOOKS(8)
+SIMT_HOOKS(16)
+SIMT_ATOMICS(8, char)
+SIMT_ATOMICS(32, int)
+SIMT_ATOMICS(64, long)
+
+void __tsan_init() { simt::checked = true; }
+void __tsan_func_entry(void*) {}
+void __tsan_func_exit() {}
+void __tsan_read_range(void* p, size_t bytes) { hook(p, bytes, AccessKind::read, "load", SIMT_PC); }
+void __tsan_write_range(void* p, size_t bytes) { hook(p, bytes, AccessKind::write, "store", SIMT_PC); }
+void __tsan_vptr_update(void**, void*) {}
+void __tsan_vptr_read(void**) {}
+void* __tsan_memcpy(void* to, const void* from, size_t bytes) {
+  hook(const_cast<void*>(from), bytes, AccessKind::read, "memcpy source", SIMT_PC);
+  hook(to, bytes, AccessKind::write, "memcpy destination", SIMT_PC);
+  return std::memcpy(to, from, bytes);
 }
+void* __tsan_memset(void* p, int value, size_t bytes) {
+  hook(p, bytes, AccessKind::write, "memset", SIMT_PC);
+  return std::memset(p, value, bytes);
 }
+
+void __ubsan_handle_type_mismatch_v1(TypeMismatch* access, void* p) {
+  const uintptr_t alignment = uintptr_t{1} << access->log_alignment;
+  if (!simt::builtins.in_kernel || reinterpret_cast<uintptr_t>(p) % alignment == 0) return;
+  simt::fail(trident::build_string("misaligned access: address needs ", alignment, "-byte alignment"), nullptr, SIMT_PC);
+}
+
+}  // extern "C"

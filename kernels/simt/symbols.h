@@ -1,0 +1,18 @@
+// What the program's own ELF file knows about an address.
+#pragma once
+
+#include <string>
+
+namespace simt {
+
+/// The file an address of code was loaded from and the address in that file's own numbering.
+struct CodeAddress {
+  std::string file;
+  unsigned long base = 0, offset = 0;
+};
+CodeAddress locate(const void* address);
+
+/// "norm_kernel<float, 4>" from "void a::(anonymous namespace)::norm_kernel<float, 4>(float*)".
+std::string short_name(const std::string& demangled);
+
+}  // namespace simt
