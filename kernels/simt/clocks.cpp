@@ -96,6 +96,13 @@ std::optional<Regions::Conflict> Regions::touch(uintptr_t begin, uintptr_t end, 
   return conflict;
 }
 
+Op Regions::writer_of(uintptr_t address) const {
+  auto at = spans_.upper_bound(address);
+  if (at == spans_.begin()) return nullptr;
+  --at;
+  return address < at->second.end ? at->second.writer : nullptr;
+}
+
 void Regions::forget(uintptr_t begin, uintptr_t end) {
   split(begin);
   split(end);

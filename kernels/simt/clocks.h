@@ -44,7 +44,7 @@ constexpr uint64_t kOpSlots = 4096;
 inline uint64_t slot_of(uint64_t id) { return id % kOpSlots; }
 
 /// Who last wrote and read each byte of device and pinned memory, among operations whose ranges are known when they are
-/// submitted: copies, memsets, NCCL. (Kernels are watched access by access, by the core.)
+/// submitted: copies, memsets, NCCL. (Kernels are watched access by access, by the core, in the checked build.)
 class Regions {
  public:
   struct Conflict {
@@ -53,6 +53,8 @@ class Regions {
   };
   /// Notes that `op` touches [begin, end); the first earlier toucher that `op` is not ordered after, if any.
   std::optional<Conflict> touch(uintptr_t begin, uintptr_t end, bool write, const Op& op);
+  /// Who last wrote the byte; null when nobody known.
+  Op writer_of(uintptr_t address) const;
   /// Forgets a range that was freed.
   void forget(uintptr_t begin, uintptr_t end);
   /// Forgets all that happened before everything which knows `clock`: it can race with nothing new.

@@ -115,6 +115,9 @@ class Gpu {
 
   Op make_op(Lock&, Stream&, const Work&);
   void check_accesses(const Work&, Item&);
+  void check_pointers(const Work&, Item&);
+  void check_kernels_at(uintptr_t begin, uintptr_t end, Item&);
+  void report_race(Item&, const std::string& what);
   void make_room(Lock&);
   void after_submission(Lock&);
   size_t unfinished() const;

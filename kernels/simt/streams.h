@@ -23,7 +23,7 @@ struct Access {
 /// A poll must not block and must not call the CUDA API.
 struct Work {
   const char* name;              ///< a literal: it is kept
-  std::vector<Access> accesses;  ///< as far as known: checked for bounds and races at once
+  std::vector<Access> accesses;  ///< as far as known: checked for bounds and races at once. Of a kernel: its pointers
   std::function<bool()> poll;
   const void* function = nullptr;  ///< of a kernel
 };

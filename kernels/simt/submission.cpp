@@ -2,9 +2,11 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "kernels/simt/allocations.h"
 #include "kernels/simt/device_thread.h"
 #include "kernels/simt/host_faults.h"
 #include "kernels/simt/operations.h"
+#include "kernels/simt/runtime.h"
 
 namespace simt {
 namespace {
@@ -13,6 +15,16 @@ namespace {
 constexpr size_t kQueueDepth = 1024;
 
 std::string hex(const void* p) { return trident::build_string(p); }
+
+/// Reports a range that is no device or pinned memory, or leaves its allocation; true when it does.
+bool outside(const Pinned& pinned, const OpInfo& op, const Access& a) {
+  const size_t extent = dev_contains(a.address) ? device_extent(a.address) : pinned.extent(a.address);
+  if (a.bytes <= extent) return false;
+  report(extent == 0 && dev_contains(a.address) ? ReportKind::freed_memory : ReportKind::out_of_bounds,
+         trident::build_string(describe(op), a.write ? " writes " : " reads ", a.bytes, " bytes at ", hex(a.address),
+                               ", but ", extent, " are allocated there"));
+  return true;
+}
 
 }  // namespace
 
@@ -75,35 +87,70 @@ Op Gpu::make_op(Lock& lock, Stream& s, const Work& work) {
   return op;
 }
 
-/// Races among operations whose ranges are known are found here, before anything runs.
+/// The ranges of copies, memsets and library calls are known: their races are found here, before anything runs.
 void Gpu::check_accesses(const Work& work, Item& item) {
-  InFlight flight{item.op, {}};
   for (const Access& a : work.accesses) {
     if (a.bytes == 0) continue;
-    const auto begin = reinterpret_cast<uintptr_t>(a.address);
-    flight.addresses.push_back(begin);
-    if (work.function != nullptr) continue;  // a kernel's pointers: what it does with them, the core sees
-    const auto conflict = regions_.touch(begin, begin + a.bytes, a.write, item.op);
-    if (conflict && !item.reported) {
+    if (outside(pinned_, *item.op, a)) {
       item.reported = true;
-      report(ReportKind::race,
-             trident::build_string(describe(*item.op), a.write ? " writes " : " reads ", a.bytes, " bytes at ",
-                                   hex(a.address), ", which ", describe(*conflict->earlier),
-                                   conflict->earlier_writes ? " writes" : " reads",
-                                   ": no stream, event or host wait orders the two"));
+      continue;
+    }
+    const auto begin = reinterpret_cast<uintptr_t>(a.address);
+    if (a.write) check_kernels_at(begin, begin + a.bytes, item);
+    const auto conflict = regions_.touch(begin, begin + a.bytes, a.write, item.op);
+    if (conflict) {
+      report_race(item, trident::build_string(a.write ? " writes " : " reads ", a.bytes, " bytes at ", hex(a.address),
+                                              ", which ", describe(*conflict->earlier),
+                                              conflict->earlier_writes ? " writes" : " reads"));
     }
     if (!pinned_.contains(a.address)) continue;
     keep_host_fault_handler();
     pinned_.begin(a.address, a.bytes, a.write, item.op);
   }
-  if (!flight.addresses.empty()) in_flight_.push_back(std::move(flight));
+}
+
+/// What a kernel does with its pointers only the checked build sees. But one that points into memory which an unordered
+/// operation writes is wrong in every build.
+void Gpu::check_pointers(const Work& work, Item& item) {
+  for (const Access& a : work.accesses) {
+    const Op writer = regions_.writer_of(reinterpret_cast<uintptr_t>(a.address));
+    if (!writer || ordered(*writer, *item.op)) continue;
+    report_race(item, trident::build_string(" is given ", hex(a.address), ", where ", describe(*writer), " writes"));
+  }
+}
+
+/// The other way round: a writer submitted after the kernel.
+void Gpu::check_kernels_at(uintptr_t begin, uintptr_t end, Item& item) {
+  for (const InFlight& f : in_flight_) {
+    if (f.op->function == nullptr || ordered(*f.op, *item.op)) continue;
+    for (const uintptr_t address : f.addresses) {
+      if (address < begin || address >= end) continue;
+      report_race(item, trident::build_string(" writes ", end - begin, " bytes at ",
+                                              hex(reinterpret_cast<const void*>(begin)), ", which were given to ",
+                                              describe(*f.op)));
+    }
+  }
+}
+
+/// One report an operation is enough.
+void Gpu::report_race(Item& item, const std::string& what) {
+  if (std::exchange(item.reported, true)) return;
+  report(ReportKind::race,
+         trident::build_string(describe(*item.op), what, ": no stream, event or host wait orders the two"));
 }
 
 cudaError_t Gpu::submit(Lock& lock, const StreamPtr& s, Work work) {
   Item item;
   item.op = make_op(lock, *s, work);
   if (context_error_ != cudaSuccess) return context_error_;
-  check_accesses(work, item);
+  if (work.function != nullptr) {
+    check_pointers(work, item);
+  } else {
+    check_accesses(work, item);
+  }
+  InFlight flight{item.op, {}};
+  for (const Access& a : work.accesses) flight.addresses.push_back(reinterpret_cast<uintptr_t>(a.address));
+  if (!flight.addresses.empty()) in_flight_.push_back(std::move(flight));
   item.poll = std::move(work.poll);
   s->queue.push_back(std::move(item));
   ++s->issued;
