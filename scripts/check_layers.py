@@ -29,13 +29,13 @@ LAYERS = {
 
 # Third-party headers (a pattern of the included name) and the files that may include them.
 ROOMS = [
-    (r"mpi\.h", r"core/comm/.*|kernels/simt/nccl_.*|apps/main\.cpp|tests/support/mpi_main\.cpp|tests/comm/.*|tests/simt/nccl/.*"),
+    (r"mpi\.h", r"core/comm/.*|apps/main\.cpp|tests/support/mpi_main\.cpp|tests/comm/.*"),
     (r"yaml-cpp/.*", r"core/config/yaml\.cpp"),
     (r"CLI/.*", r"apps/.*"),
     (r"(oneapi/)?dnnl.*", r"kernels/cpu/gemm\.cpp"),
     (r"nlohmann/.*|xxhash\.h", r"(core/(data|checkpoint|run)|apps)/.*|core/train/metrics\.(h|cpp)|tests/.*"),
-    (r"cuda.*|cublas.*|cudnn.*", r"kernels/(cuda|simt)/.*|core/device/cuda_device\.(h|cpp)|core/comm/nccl_comm\.(h|cpp)|tests/simt/.*"),
-    (r"nccl\.h", r"core/comm/nccl_comm\.(h|cpp)|kernels/simt/nccl_.*|tests/simt/nccl/.*"),
+    (r"cuda.*|cublas.*|cudnn.*", r"kernels/(cuda|simt)/.*|core/device/cuda_device\.(h|cpp)|core/comm/nccl_comm\.(h|cpp)"),
+    (r"nccl\.h", r"core/comm/nccl_comm\.(h|cpp)"),
     (r"catch2/.*", r"tests/support/catch\.h"),
 ]
 

@@ -1,57 +1,17 @@
 #include "kernels/simt/clocks.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstdio>
-#include <string_view>
 
 #include "core/base/error.h"
 
 namespace simt {
-namespace {
-
-/// The name of a function of this program, by addr2line: slow, for messages only.
-std::string function_name(const void* function) {
-  char program[256] = "";
-  const ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-  if (length <= 0) return {};
-  FILE* maps = std::fopen("/proc/self/maps", "r");
-  unsigned long base = 0;
-  if (maps != nullptr) {
-    if (std::fscanf(maps, "%lx", &base) != 1) base = 0;
-    std::fclose(maps);
-  }
-  // Position-dependent programs lie low in memory and are named by plain addresses.
-  const unsigned long address = reinterpret_cast<unsigned long>(function) - (base > 0x10000000 ? base : 0);
-  const std::string command = trident::build_string("addr2line -f -C -e '", std::string(program, length), "' 0x",
-                                                    std::hex, address, " 2>/dev/null");
-  FILE* pipe = popen(command.c_str(), "r");
-  if (pipe == nullptr) return {};
-  char line[512] = "";
-  if (std::fgets(line, sizeof line, pipe) == nullptr) line[0] = '\0';
-  pclose(pipe);
-  std::string name = line;
-  constexpr std::string_view kAnonymous = "(anonymous namespace)::";
-  for (size_t at; (at = name.find(kAnonymous)) != std::string::npos;) name.erase(at, kAnonymous.size());
-  name = name.substr(0, name.find_first_of("(\n"));
-  return name == "??" ? std::string() : name;
-}
-
-}  // namespace
-
 void merge(Clock& into, const Clock& from) {
   if (into.size() < from.size()) into.resize(from.size());
   for (size_t i = 0; i < from.size(); ++i) into[i] = std::max(into[i], from[i]);
 }
 
 std::string describe(const OpInfo& op) {
-  std::string name = op.name;
-  if (op.function != nullptr) {
-    const std::string found = function_name(op.function);
-    if (!found.empty()) name = "kernel " + found;
-  }
-  return trident::build_string(name, " (operation ", op.id, " on stream ", op.stream, ")");
+  return trident::build_string(op.kernel ? "kernel " : "", op.name, " (operation ", op.id, " on stream ", op.stream, ")");
 }
 
 void Regions::split(uintptr_t at) {

@@ -23,8 +23,8 @@ struct OpInfo {
   uint64_t id = 0;      // of the process, in order of submission
   uint32_t stream = 0;  // the entry of the clock that it advances
   uint32_t step = 0;    // its number within that entry
-  const char* name = "";
-  const void* function = nullptr;  // of a kernel launch: named in messages
+  const char* name = "";  // kept by whoever gave it
+  bool kernel = false;
   Clock clock;                     // what comes before it, and itself
 };
 using Op = std::shared_ptr<const OpInfo>;
@@ -37,11 +37,6 @@ inline bool covered(const OpInfo& earlier, const Clock& clock) {
   return earlier.stream < clock.size() && clock[earlier.stream] >= earlier.step;
 }
 inline bool ordered(const OpInfo& earlier, const OpInfo& later) { return covered(earlier, later.clock); }
-
-/// The operations that race cells may still name. A cell has 12 bits for one, so numbers are used again: half of them at
-/// a time, and the cells that still hold one of that half are emptied first (mem_forget_operations).
-constexpr uint64_t kOpSlots = 4096;
-inline uint64_t slot_of(uint64_t id) { return id % kOpSlots; }
 
 /// Who last wrote and read each byte of device and pinned memory, among operations whose ranges are known when they are
 /// submitted: copies, memsets, NCCL. (Kernels are watched access by access, by the core, in the checked build.)

@@ -61,8 +61,8 @@ cudaError_t copy(Gpu& gpu, Lock& lock, const char* call, const StreamPtr& stream
     return cudaErrorInvalidValue;
   }
   Work work{call, {}, nullptr};
-  if (from.kind != Kind::pageable) work.accesses.push_back({from.user, bytes, false});
-  if (to.kind != Kind::pageable) work.accesses.push_back({to.user, bytes, true});
+  if (from.kind != Kind::pageable) work.ranges.push_back({from.user, bytes, false});
+  if (to.kind != Kind::pageable) work.ranges.push_back({to.user, bytes, true});
   std::shared_ptr<std::vector<char>> staged;
   if (from.kind == Kind::pageable) {
     const char* source = static_cast<const char*>(from.real);

@@ -41,7 +41,7 @@ std::optional<int> attribute_of(cudaDeviceAttr attribute, int device) {
     case cudaDevAttrMaxRegistersPerBlock:
     case cudaDevAttrMaxRegistersPerMultiprocessor: return 65536;
     case cudaDevAttrMaxSharedMemoryPerBlock: return 48 * 1024;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: return (is_h100() ? 227 : 163) * 1024;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: return static_cast<int>(shared_limit(opt.architecture));
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor: return (is_h100() ? 228 : 164) * 1024;
     case cudaDevAttrL2CacheSize: return (is_h100() ? 50 : 40) << 20;
     case cudaDevAttrGlobalMemoryBusWidth: return 5120;

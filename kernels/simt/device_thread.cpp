@@ -14,18 +14,32 @@ namespace {
 
 using std::chrono::microseconds;
 
-// Read by the core while a kernel runs, on the device thread; entries are written at submission, before the operation
-// can run, and overwritten only after every cell that named them was emptied.
-std::array<Op, kOpSlots> g_ops;
+/// The latest operations, for the core, whose race tags hold their numbers. One that is no longer here counts as ordered.
+class RecentOperations {
+ public:
+  void add(const Op& op) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    ops_[op->id % ops_.size()] = op;
+  }
+  bool ordered(uint64_t earlier, uint64_t later) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const Op &a = ops_[earlier % ops_.size()], &b = ops_[later % ops_.size()];
+    return !a || !b || a->id != earlier || b->id != later || simt::ordered(*a, *b);
+  }
 
-bool slots_ordered(uint64_t earlier, uint64_t later) {
-  const Op &a = g_ops[slot_of(earlier)], &b = g_ops[slot_of(later)];
-  return !a || !b || ordered(*a, *b);
+ private:
+  std::mutex mutex_;
+  std::array<Op, 8192> ops_;
+};
+
+RecentOperations& recent_operations() {
+  static RecentOperations* const recent = new RecentOperations;
+  return *recent;
 }
 
 }  // namespace
 
-void publish_operation(const Op& op) { g_ops[slot_of(op->id)] = op; }
+void publish_operation(const Op& op) { recent_operations().add(op); }
 
 Gpu& Gpu::get() {
   static Gpu* const gpu = new Gpu;  // never destroyed: the thread lives until the process ends
@@ -33,20 +47,10 @@ Gpu& Gpu::get() {
 }
 
 Gpu::Gpu() : policy_(settings().policy), random_(settings().seed), last_activity_(std::chrono::steady_clock::now()) {
-  ops_ordered = slots_ordered;
-  Lock lock(mutex_);
+  ops_ordered = [](uint64_t earlier, uint64_t later) { return recent_operations().ordered(earlier, later); };
+  dev_expose(true);  // reserves the heap
+  install_host_fault_handler();
   thread_ = std::thread([this] { loop(); });
-  // Nothing is queued, so the job runs first. A kernel that does nothing has the core install its fault handler, for the
-  // device thread; ours goes in front of it, for the threads of the host.
-  run_on_device(lock, [] {
-    dev_expose(true);
-    blk.launch = 1;
-    const auto nothing = std::make_shared<int>(0);
-    run_grid({nullptr, "warm-up", dim3(1), dim3(1), 0, [](void*) {}, nothing, sizeof(int)});
-    stats = {};
-    install_host_fault_handler();
-  });
-  last_id_ = 1;
 }
 
 void Gpu::loop() {
@@ -98,7 +102,7 @@ void Gpu::rest(Lock& lock, bool polling) {
 
 void Gpu::expose(bool on) {
   if (exposed_ == on) return;
-  if (!on) keep_host_fault_handler();
+  if (!on) install_host_fault_handler();
   dev_expose(on);
   exposed_ = on;
 }
@@ -144,8 +148,8 @@ bool Gpu::step(Lock& lock, const StreamPtr& s) {
   Item& item = s->queue.front();  // stays in place: only this thread takes from a queue
   item.started = true;
   expose(true);
-  forget_old_operations(item.op->id);
-  keep_host_fault_handler();
+  running_kernel_ = item.op->kernel;
+  if (running_kernel_) install_host_fault_handler();  // behind the core's, which keeps the kernel's own faults
   lock.unlock();
   bool over = true;
   cudaError_t fatal = cudaSuccess;
@@ -155,6 +159,7 @@ bool Gpu::step(Lock& lock, const StreamPtr& s) {
     fatal = e.code;
   }
   lock.lock();
+  running_kernel_ = false;
   if (fatal != cudaSuccess) die(fatal);
   if (!over || fatal != cudaSuccess) return fatal != cudaSuccess;
   finish_head(*s);
@@ -165,7 +170,7 @@ bool Gpu::step(Lock& lock, const StreamPtr& s) {
 /// Runs one poll, without the mutex. What the core finds wrong is reported; after a kernel's fault the context is dead.
 bool Gpu::run(Item& item) {
   blk.launch = item.op->id;
-  const bool kernel = item.op->function != nullptr;
+  const bool kernel = item.op->kernel;
   try {
     return item.poll();
   } catch (const Error& e) {
@@ -220,16 +225,6 @@ void Gpu::die(cudaError_t code) {
     s->finished = s->issued;
   }
   host_cv_.notify_all();
-}
-
-/// Before the first operation of a half of the numbers runs, cells that hold a number of that half from the round
-/// before are emptied: they would name the wrong operation.
-void Gpu::forget_old_operations(uint64_t id) {
-  const uint64_t half = id / (kOpSlots / 2);
-  if (half <= forgotten_half_) return;
-  forgotten_half_ = half;
-  const uint64_t first = slot_of(half * (kOpSlots / 2));
-  mem_forget_operations(first, first + kOpSlots / 2 - 1);
 }
 
 }  // namespace simt

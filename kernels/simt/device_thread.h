@@ -75,8 +75,13 @@ class Gpu {
   void wait_on_device(Lock&, const StreamPtr&, const MarkPtr&, bool orders);
   cudaError_t wait_on_host(Lock&, const MarkPtr&);
   cudaError_t wait_for_all(Lock&);
-  /// The host knows what `clock` knows.
+  /// All threads of the host know what `clock` knows: one has waited.
   void host_learns(const Clock& clock);
+  /// Only the calling thread does: it has asked, and the answer was yes. (A thread that looks after the others' work
+  /// must not seem to wait for it in their name.)
+  void thread_learns(const Clock& clock);
+  /// Needed before host memory is closed to the host.
+  void keep_fault_handler();
   /// Finishes markers whose turn has come.
   void advance();
   /// Runs `job` on the device thread between two operations, at once; rethrows what it throws.
@@ -104,7 +109,6 @@ class Gpu {
   void die(cudaError_t code);
   void rest(Lock&, bool polling);
   void expose(bool on);
-  void forget_old_operations(uint64_t id);
 
   StreamPtr choose();
   StreamPtr needed(const StreamPtr&, uint64_t position);
@@ -114,7 +118,7 @@ class Gpu {
   bool idle_for_long() const;
 
   Op make_op(Lock&, Stream&, const Work&);
-  void check_accesses(const Work&, Item&);
+  void check_ranges(const Work&, Item&);
   void check_pointers(const Work&, Item&);
   void check_kernels_at(uintptr_t begin, uintptr_t end, Item&);
   void report_race(Item&, const std::string& what);
@@ -141,7 +145,6 @@ class Gpu {
 
   Clock host_clock_;
   uint64_t last_id_ = 0;
-  uint64_t forgotten_half_ = 1;  // the operations' numbers, in halves of kOpSlots, up to which cells were emptied
   Regions regions_;
   Pinned pinned_;
   struct InFlight {
@@ -156,6 +159,7 @@ class Gpu {
   bool pressed_ = false;    // a queue is full: work whatever the policy
   bool quiescent_ = false;  // nothing more can start
   bool exposed_ = true;
+  bool running_kernel_ = false;  // the core's fault handler is in force
   int idle_polls_ = 0;
   TimePoint last_activity_;
   cudaError_t context_error_ = cudaSuccess;

@@ -12,8 +12,7 @@
 namespace simt {
 namespace {
 
-struct sigaction g_core_action;  // the core's, for faults of kernels
-struct sigaction g_next;         // whoever came before or between, e.g. a test framework
+struct sigaction g_next;  // whoever came before or between, e.g. a test framework
 std::atomic<int> g_foreign_faults{0};
 
 /// True when the fault was about the device's memory: reported, and the access may go on.
@@ -44,9 +43,8 @@ bool host_fault(uintptr_t address, bool write) {
 
 void on_fault(int signal_number, siginfo_t* info, void* context) {
   constexpr greg_t kWriteBit = 2;  // of the x86 page fault's error code
-  if (Gpu::get().on_device_thread()) return g_core_action.sa_sigaction(signal_number, info, context);
   const bool write = (static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_ERR] & kWriteBit) != 0;
-  if (signal_number == SIGSEGV && host_fault(reinterpret_cast<uintptr_t>(info->si_addr), write)) return;
+  if (!Gpu::get().on_device_thread() && host_fault(reinterpret_cast<uintptr_t>(info->si_addr), write)) return;
   // Not ours. The access is repeated, and ends the process as it would have: by the next handler, which may put us
   // back and raise the signal again, and then by the system.
   if (g_foreign_faults++ == 0 && g_next.sa_handler != SIG_DFL) {
@@ -56,27 +54,17 @@ void on_fault(int signal_number, siginfo_t* info, void* context) {
   }
 }
 
-void install() {
-  struct sigaction ours {};
-  ours.sa_sigaction = on_fault;
-  ours.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
-  sigaction(SIGSEGV, &ours, nullptr);
-  sigaction(SIGBUS, &ours, nullptr);
-}
-
 }  // namespace
 
 void install_host_fault_handler() {
-  sigaction(SIGSEGV, nullptr, &g_core_action);
-  install();
-}
-
-void keep_host_fault_handler() {
   struct sigaction now {};
   sigaction(SIGSEGV, nullptr, &now);
   if (now.sa_sigaction == on_fault) return;
   g_next = now;
-  install();
+  struct sigaction ours {};
+  ours.sa_sigaction = on_fault;
+  ours.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+  sigaction(SIGSEGV, &ours, nullptr);
 }
 
 }  // namespace simt

@@ -3,9 +3,8 @@
 
 namespace simt {
 
-/// Puts our handler in front of the core's, which keeps the faults of the device thread. Called on the device thread.
+/// Makes our handler the first, also where another (a test framework's) has replaced it since. Not while a kernel runs:
+/// the core's is the first then, and passes on what is not the kernel's. With the device's mutex held.
 void install_host_fault_handler();
-/// Puts it in front again where another handler (a test framework's) has replaced it.
-void keep_host_fault_handler();
 
 }  // namespace simt

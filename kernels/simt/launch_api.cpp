@@ -9,17 +9,18 @@ namespace {
 
 constexpr size_t kSharedWithoutAsking = 48 * 1024;
 
-size_t most_shared() { return settings().arch == 90 ? 227 * 1024 : 163 * 1024; }
+size_t most_shared() { return shared_limit(opt.architecture); }
 
 bool launchable(const LaunchInfo& li) {
-  const uint64_t threads = uint64_t{li.b.x} * li.b.y * li.b.z;
-  return threads > 0 && threads <= 1024 && li.b.x <= 1024 && li.b.y <= 1024 && li.b.z <= 64 && li.g.x > 0 &&
-         li.g.y > 0 && li.g.z > 0 && li.g.x <= 2147483647u && li.g.y <= 65535 && li.g.z <= 65535;
+  const dim3 &g = li.grid, &b = li.block;
+  const uint64_t threads = uint64_t{b.x} * b.y * b.z;
+  return threads > 0 && threads <= 1024 && b.x <= 1024 && b.y <= 1024 && b.z <= 64 && g.x > 0 && g.y > 0 && g.z > 0 &&
+         g.x <= 2147483647u && g.y <= 65535 && g.z <= 65535;
 }
 
 /// The device pointers among a kernel's parameters: every word that is an address of a live allocation.
-std::vector<Access> pointers_of(const LaunchInfo& li) {
-  std::vector<Access> found;
+std::vector<Range> pointers_of(const LaunchInfo& li) {
+  std::vector<Range> found;
   const char* const bytes = static_cast<const char*>(li.params.get());
   for (size_t i = 0; i + sizeof(void*) <= li.params_size; i += sizeof(void*)) {
     const void* word = nullptr;
@@ -39,7 +40,7 @@ cudaError_t enqueue_launch(LaunchInfo li, cudaStream_t stream) {
     if (!launchable(li)) return cudaErrorInvalidConfiguration;
     if (li.smem > most_shared()) return cudaErrorInvalidValue;
     const auto fault = static_cast<cudaError_t>(injected_error("kernel"));
-    Work work{"kernel", pointers_of(li), nullptr, li.func};
+    Work work{li.name, pointers_of(li), nullptr, true};
     work.poll = [li = std::move(li), fault] {
       if (fault != cudaSuccess) throw ContextError{fault};
       run_grid(li);

@@ -23,7 +23,7 @@ struct Issued {
 thread_local int t_depth = 0;
 thread_local std::vector<Issued> t_group;
 
-bool overlap(const Access& a, const Access& b) {
+bool overlap(const Range& a, const Range& b) {
   const auto *x = static_cast<const char*>(a.address), *y = static_cast<const char*>(b.address);
   return x < y + b.bytes && y < x + a.bytes;
 }
@@ -32,8 +32,8 @@ bool overlap(const Access& a, const Access& b) {
 void check_sharing(const std::vector<Issued>& group) {
   for (size_t i = 0; i < group.size(); ++i) {
     for (size_t j = 0; j < i; ++j) {
-      for (const Access& a : group[i].operation->accesses()) {
-        for (const Access& b : group[j].operation->accesses()) {
+      for (const Range& a : group[i].operation->ranges()) {
+        for (const Range& b : group[j].operation->ranges()) {
           if ((!a.write && !b.write) || !overlap(a, b)) continue;
           report(ReportKind::race, build_string(group[j].operation->name(), " and ", group[i].operation->name(),
                                                 " of one group share memory at ", a.address, ", and one writes it"));
@@ -49,7 +49,7 @@ ncclResult_t launch_on(cudaStream_t stream, const std::vector<std::shared_ptr<Nc
   for (const auto& operation : operations) {
     CommState& c = *operation->comm();
     if (c.last && c.last_stream != stream) follow(stream, c.last);
-    work.accesses.insert(work.accesses.end(), operation->accesses().begin(), operation->accesses().end());
+    work.ranges.insert(work.ranges.end(), operation->ranges().begin(), operation->ranges().end());
   }
   work.poll = [left = operations]() mutable {
     std::erase_if(left, [](const auto& operation) { return operation->poll(); });
@@ -87,7 +87,7 @@ bool buffers_fit(const Signature& s, const CommState& c, const void* send, const
   const size_t bytes = s.count * type_bytes(s.type);
   const auto *from = static_cast<const char*>(send), *to = static_cast<const char*>(receive);
   const bool gathers = s.kind == NcclKind::all_gather, scatters = s.kind == NcclKind::reduce_scatter;
-  const Access in{send, scatters ? bytes * c.size : bytes, false}, out{receive, gathers ? bytes * c.size : bytes, true};
+  const Range in{send, scatters ? bytes * c.size : bytes, false}, out{receive, gathers ? bytes * c.size : bytes, true};
   if (!overlap(in, out) || bytes == 0) return true;
   if (gathers) return from == to + c.rank * bytes;
   if (scatters) return to == from + c.rank * bytes;

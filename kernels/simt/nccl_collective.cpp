@@ -18,8 +18,8 @@ class Collective final : public NcclOperation {
  public:
   Collective(CommPtr comm, const Signature& s, const void* send, void* receive)
       : NcclOperation(std::move(comm), s, send, receive) {
-    if (input_count() > 0) accesses_.push_back({send_, bytes_of(input_count()), false});
-    if (output_count() > 0) accesses_.push_back({receive_, bytes_of(output_count()), true});
+    if (input_count() > 0) ranges_.push_back({send_, bytes_of(input_count()), false});
+    if (output_count() > 0) ranges_.push_back({receive_, bytes_of(output_count()), true});
   }
 
  private:
@@ -149,7 +149,7 @@ class Message final : public NcclOperation {
   Message(CommPtr comm, const Signature& s, const void* send, void* receive)
       : NcclOperation(std::move(comm), s, send, receive) {
     const size_t bytes = bytes_of(signature_.count);
-    if (bytes > 0) accesses_.push_back({sends() ? send_ : receive_, bytes, !sends()});
+    if (bytes > 0) ranges_.push_back({sends() ? send_ : receive_, bytes, !sends()});
   }
 
  private:

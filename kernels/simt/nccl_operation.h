@@ -46,7 +46,7 @@ class NcclOperation {
 
   const CommPtr& comm() const { return comm_; }
   const char* name() const { return kind_name(signature_.kind); }
-  const std::vector<Access>& accesses() const { return accesses_; }
+  const std::vector<Range>& ranges() const { return ranges_; }
   /// From its first poll on it only sets the communicator's error, and waits for its abort.
   void hang(int error) { hang_ = error; }
 
@@ -62,7 +62,7 @@ class NcclOperation {
   const Signature signature_;
   const void* const send_;
   void* const receive_;
-  std::vector<Access> accesses_;
+  std::vector<Range> ranges_;
   Messages messages_;
   int step_ = 0;
 

@@ -1,4 +1,4 @@
-// The table through which the core's race cells, which hold an operation's number in 12 bits, find its clock.
+// The table through which the core's race tags, which hold an operation's number, find its clock.
 #pragma once
 
 #include "kernels/simt/clocks.h"

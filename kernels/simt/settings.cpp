@@ -6,7 +6,7 @@
 
 #include "kernels/simt/control.h"
 #include "kernels/simt/device_thread.h"
-#include "kernels/simt/emulation.h"
+#include "kernels/simt/options.h"
 
 namespace simt {
 namespace {
@@ -82,8 +82,14 @@ Settings read_environment() {
 
 std::mutex g_mutex;
 
+void apply(const Settings& s) { opt.architecture = s.arch == 90 ? Architecture::sm_90 : Architecture::sm_80; }
+
 Settings& current() {
-  static Settings settings = read_environment();
+  static Settings settings = [] {
+    const Settings s = read_environment();
+    apply(s);
+    return s;
+  }();
   return settings;
 }
 
@@ -104,6 +110,7 @@ void set_settings(const Settings& s) {
   {
     const std::lock_guard<std::mutex> lock(g_mutex);
     current() = s;
+    apply(s);
   }
   if (s.devices == 0) return;
   Gpu& gpu = Gpu::get();

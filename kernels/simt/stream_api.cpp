@@ -56,7 +56,7 @@ cudaError_t query(Gpu& gpu, const MarkPtr& mark) {
   gpu.advance();
   if (gpu.context_error() != cudaSuccess) return gpu.context_error();
   if (!mark->reached()) return cudaErrorNotReady;
-  gpu.host_learns(mark->clock);
+  gpu.thread_learns(mark->clock);
   return cudaSuccess;
 }
 

@@ -12,7 +12,7 @@
 namespace simt {
 
 /// A range of device or pinned memory that an operation touches.
-struct Access {
+struct Range {
   const void* address;
   size_t bytes;
   bool write;
@@ -22,10 +22,10 @@ struct Access {
 /// operations of the stream wait, those of other streams go on. What it throws (simt::Error) becomes a report.
 /// A poll must not block and must not call the CUDA API.
 struct Work {
-  const char* name;              ///< a literal: it is kept
-  std::vector<Access> accesses;  ///< as far as known: checked for bounds and races at once. Of a kernel: its pointers
+  const char* name;              ///< lives as long as the process
+  std::vector<Range> ranges;  ///< as far as known: checked for bounds and races at once. Of a kernel: its pointers
   std::function<bool()> poll;
-  const void* function = nullptr;  ///< of a kernel
+  bool kernel = false;
 };
 
 /// A point in a stream, as an event holds it.

@@ -14,10 +14,12 @@ namespace {
 // As many operations as a driver lets wait before the launching call blocks.
 constexpr size_t kQueueDepth = 1024;
 
+thread_local Clock t_known;  // beyond what all threads know
+
 std::string hex(const void* p) { return trident::build_string(p); }
 
 /// Reports a range that is no device or pinned memory, or leaves its allocation; true when it does.
-bool outside(const Pinned& pinned, const OpInfo& op, const Access& a) {
+bool outside(const Pinned& pinned, const OpInfo& op, const Range& a) {
   const size_t extent = dev_contains(a.address) ? device_extent(a.address) : pinned.extent(a.address);
   if (a.bytes <= extent) return false;
   report(extent == 0 && dev_contains(a.address) ? ReportKind::freed_memory : ReportKind::out_of_bounds,
@@ -57,17 +59,7 @@ size_t Gpu::unfinished() const {
 }
 
 void Gpu::make_room(Lock& lock) {
-  const uint64_t next = last_id_ + 1;
-  const auto must_wait = [&] {
-    if (context_error_ != cudaSuccess) return false;
-    if (unfinished() >= kQueueDepth) return true;
-    const auto reuses = [&](const StreamPtr& s) {
-      return std::any_of(s->queue.begin(), s->queue.end(), [&](const Item& item) {
-        return item.op && next - item.op->id >= kOpSlots / 2 - 2;
-      });
-    };
-    return std::any_of(streams_.begin(), streams_.end(), reuses);
-  };
+  const auto must_wait = [&] { return context_error_ == cudaSuccess && unfinished() >= kQueueDepth; };
   if (!must_wait()) return;
   pressed_ = true;
   device_cv_.notify_one();
@@ -77,19 +69,19 @@ void Gpu::make_room(Lock& lock) {
 
 Op Gpu::make_op(Lock& lock, Stream& s, const Work& work) {
   make_room(lock);
-  do ++last_id_;
-  while (slot_of(last_id_) == 0);  // 0 means "nobody" in a race cell
+  ++last_id_;
   merge(s.clock, host_clock_);
+  merge(s.clock, t_known);
   if (s.clock.size() <= s.index) s.clock.resize(s.index + 1);
   s.clock[s.index] = ++s.step;
-  auto op = std::make_shared<OpInfo>(OpInfo{last_id_, s.index, s.step, work.name, work.function, s.clock});
+  auto op = std::make_shared<OpInfo>(OpInfo{last_id_, s.index, s.step, work.name, work.kernel, s.clock});
   publish_operation(op);
   return op;
 }
 
 /// The ranges of copies, memsets and library calls are known: their races are found here, before anything runs.
-void Gpu::check_accesses(const Work& work, Item& item) {
-  for (const Access& a : work.accesses) {
+void Gpu::check_ranges(const Work& work, Item& item) {
+  for (const Range& a : work.ranges) {
     if (a.bytes == 0) continue;
     if (outside(pinned_, *item.op, a)) {
       item.reported = true;
@@ -104,7 +96,7 @@ void Gpu::check_accesses(const Work& work, Item& item) {
                                               conflict->earlier_writes ? " writes" : " reads"));
     }
     if (!pinned_.contains(a.address)) continue;
-    keep_host_fault_handler();
+    keep_fault_handler();
     pinned_.begin(a.address, a.bytes, a.write, item.op);
   }
 }
@@ -112,7 +104,7 @@ void Gpu::check_accesses(const Work& work, Item& item) {
 /// What a kernel does with its pointers only the checked build sees. But one that points into memory which an unordered
 /// operation writes is wrong in every build.
 void Gpu::check_pointers(const Work& work, Item& item) {
-  for (const Access& a : work.accesses) {
+  for (const Range& a : work.ranges) {
     const Op writer = regions_.writer_of(reinterpret_cast<uintptr_t>(a.address));
     if (!writer || ordered(*writer, *item.op)) continue;
     report_race(item, trident::build_string(" is given ", hex(a.address), ", where ", describe(*writer), " writes"));
@@ -122,7 +114,7 @@ void Gpu::check_pointers(const Work& work, Item& item) {
 /// The other way round: a writer submitted after the kernel.
 void Gpu::check_kernels_at(uintptr_t begin, uintptr_t end, Item& item) {
   for (const InFlight& f : in_flight_) {
-    if (f.op->function == nullptr || ordered(*f.op, *item.op)) continue;
+    if (!f.op->kernel || ordered(*f.op, *item.op)) continue;
     for (const uintptr_t address : f.addresses) {
       if (address < begin || address >= end) continue;
       report_race(item, trident::build_string(" writes ", end - begin, " bytes at ",
@@ -143,13 +135,13 @@ cudaError_t Gpu::submit(Lock& lock, const StreamPtr& s, Work work) {
   Item item;
   item.op = make_op(lock, *s, work);
   if (context_error_ != cudaSuccess) return context_error_;
-  if (work.function != nullptr) {
+  if (work.kernel) {
     check_pointers(work, item);
   } else {
-    check_accesses(work, item);
+    check_ranges(work, item);
   }
   InFlight flight{item.op, {}};
-  for (const Access& a : work.accesses) flight.addresses.push_back(reinterpret_cast<uintptr_t>(a.address));
+  for (const Range& a : work.ranges) flight.addresses.push_back(reinterpret_cast<uintptr_t>(a.address));
   if (!flight.addresses.empty()) in_flight_.push_back(std::move(flight));
   item.poll = std::move(work.poll);
   s->queue.push_back(std::move(item));
@@ -177,6 +169,7 @@ MarkPtr Gpu::mark(const StreamPtr& s) { return std::make_shared<Mark>(Mark{s, s-
 
 MarkPtr Gpu::record(Lock& lock, const StreamPtr& s) {
   merge(s->clock, host_clock_);
+  merge(s->clock, t_known);
   ++s->issued;
   MarkPtr m = mark(s);
   Item item;
@@ -220,6 +213,15 @@ void Gpu::host_learns(const Clock& clock) {
   merge(host_clock_, clock);
   pinned_.end(host_clock_);
   std::erase_if(in_flight_, [&](const InFlight& f) { return covered(*f.op, host_clock_); });
+}
+
+void Gpu::thread_learns(const Clock& clock) {
+  merge(t_known, clock);
+  pinned_.end(t_known);
+}
+
+void Gpu::keep_fault_handler() {
+  if (!running_kernel_) install_host_fault_handler();
 }
 
 Op Gpu::in_flight_on(uintptr_t begin, uintptr_t end) const {
