@@ -45,6 +45,12 @@ SIMT_DEV void mma_f16_16816(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, 
                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
+// 2^x to 2 ulp in one instruction; results below 2^-126 become 0
+SIMT_DEV float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 template <class... P, class... A>
 inline cudaError_t launch(void (*k)(P...), dim3 g, dim3 b, size_t smem, cudaStream_t s, A&&... a) {
   if (smem > 48 * 1024) {

@@ -223,6 +223,10 @@ inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned((uint64_t)a *
 namespace simt {
 inline float fexp(float x) { return ::expf(x); }
 inline float flog(float x) { return ::logf(x); }
+inline float exp2_approx(float x) {
+  const float y = ::exp2f(x);
+  return y < 0x1p-126f ? 0.0f : y;
+}
 }  // namespace simt
 #define __expf ::simt::fexp  // glibc declares but does not export these names
 #define __logf ::simt::flog

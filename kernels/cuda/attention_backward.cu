@@ -1,0 +1,268 @@
+// Flash attention backward on tensor cores (Dao et al., arXiv 2205.14135, algorithm 4), without atomics: one kernel owns
+// tiles of keys and sums dk and dv over the queries, one owns tiles of queries and sums dq over the keys; both compute
+// the probabilities again from lse. Every sum has one order, so equal calls give equal bits; it costs 7 products of
+// tiles where a kernel that adds dq by atomics makes 5.
+//
+// With p the probabilities, f dropout's factor (0 where dropped), delta = sum dout * out (attention_delta.cu):
+//   dv_j += p f dout_i,  ds = p (f dout_i . v_j - delta_i),  dq_i += scale ds k_j,  dk_j += scale ds q_i
+// p f and ds are rounded to the 16-bit dtype for the second products. Factors that are the same for a whole tile are
+// applied at the end.
+//
+// Legend: K head size (kHead); "own" positions are resident (own tile: both of its operands), others stream past.
+//
+// Tiles: scores are kept own x stream, so that p and ds of a warp are the left operands of its second products without
+// leaving the registers.
+#include "kernels/cuda/attention_call.h"
+#include "kernels/cuda/attention_mask.cuh"
+#include "kernels/cuda/attention_tile.cuh"
+#include "kernels/cuda/launch.h"
+
+namespace trident::cuda::attention {
+namespace {
+
+constexpr float kLog2E = 1.44269504088896340736f;
+
+/// kM blocks of 16 own rows a warp, kStream positions a tile that streams past.
+template <int kHead, int kM, int kStream_>
+struct Shape {
+  static constexpr int kWarps = 4, kThreads = kWarps * 32;
+  static constexpr int kRowBlocks = kM;
+  static constexpr int kOwn = kWarps * kM * 16;
+  static constexpr int kStream = kStream_;
+  static constexpr int kOwnElements = kOwn * kHead, kStreamElements = kStream * kHead;
+  static constexpr size_t kTileBytes = (2 * kOwnElements + 4 * kStreamElements) * sizeof(uint16_t);
+};
+/// dk and dv take 2 K accumulators a row: 16 keys a warp.
+template <int kHead>
+using KeyTiles = Shape<kHead, 1, kHead == 128 ? 32 : 64>;
+template <int kHead>
+struct KeyShape : KeyTiles<kHead> {
+  static constexpr size_t kSharedBytes =
+      KeyTiles<kHead>::kTileBytes + 4 * KeyTiles<kHead>::kStream * sizeof(float);  // and statistics, twice
+  static_assert(2 * kSharedBytes <= kLargestSharedBytes, "two blocks an SM");
+};
+/// dq takes K accumulators a row: 32 queries a warp for K = 64, so that a fragment read from shared memory feeds four
+/// products; else 16, or scores and accumulators leave the registers.
+template <int kHead>
+using QueryTiles = Shape<kHead, kHead == 64 ? 2 : 1, kHead == 96 ? 64 : 32>;
+template <int kHead>
+struct QueryShape : QueryTiles<kHead> {
+  static constexpr size_t kSharedBytes = QueryTiles<kHead>::kTileBytes;
+  static_assert(2 * kSharedBytes <= kLargestSharedBytes, "two blocks an SM");
+};
+
+/// Where a block's head lies.
+template <class T>
+struct Heads {
+  const T *q, *k, *v, *dout;
+  SIMT_DEV Heads(const T* qkv, const T* dout_, const Geometry& g, int64_t sequence, int head, int kv_head, int kHead)
+      : q(qkv + sequence * g.context * g.qkv_stride + head * kHead),
+        k(qkv + sequence * g.context * g.qkv_stride + (g.heads + kv_head) * kHead),
+        v(k + g.kv_heads * kHead),
+        dout(dout_ + sequence * g.context * g.out_stride + head * kHead) {}
+};
+
+/// lse in units of log 2 and delta of a query; beyond the context +inf, which makes its probabilities 0.
+struct QueryStatistics {
+  float lse2, delta;
+  SIMT_DEV QueryStatistics(const float* lse, const float* delta_, int query, const Geometry& g)
+      : lse2(query < g.context ? lse[query] * kLog2E : INFINITY), delta(query < g.context ? delta_[query] : 0.0f) {}
+};
+
+/// Block: one tile of keys of one kv head; streams the query tiles of each query head of its group in turn.
+template <class T, int kHead, bool kDrops>
+__global__ void __launch_bounds__(KeyShape<kHead>::kThreads, 2)
+    key_kernel(T* dqkv, const T* qkv, const T* dout, const float* lse, const float* delta, Geometry g) {
+  using S = KeyShape<kHead>;
+  constexpr int kM = S::kRowBlocks, kN = S::kStream / 8, kColumns = kHead / 8;
+  SIMT_DYN_SMEM(T, shared);
+  T* k = shared;
+  T* v = k + S::kOwnElements;
+  T* q = v + S::kOwnElements;
+  T* d = q + 2 * S::kStreamElements;
+  float* statistics = reinterpret_cast<float*>(d + 2 * S::kStreamElements);  // [buffer][lse2 | delta][kStream]
+
+  const int tiles = (g.context + S::kOwn - 1) / S::kOwn;
+  const int first_key = static_cast<int>(blockIdx.x % static_cast<unsigned>(tiles)) * S::kOwn;
+  const int64_t kv_head_of_all = blockIdx.x / static_cast<unsigned>(tiles);
+  const int kv_head = static_cast<int>(kv_head_of_all % g.kv_heads), group = g.heads / g.kv_heads;
+  const int64_t sequence = kv_head_of_all / g.kv_heads;
+  const Heads<T> head0(qkv, dout, g, sequence, kv_head * group, kv_head, kHead);
+  const int64_t statistics0 = (sequence * g.heads + kv_head * group) * g.context;
+
+  const int first_tile = g.causal ? first_key / S::kStream : 0;
+  const int query_tiles = (g.context + S::kStream - 1) / S::kStream - first_tile;
+  const int warp_row = static_cast<int>(threadIdx.x / 32) * kM * 16, key = first_key + warp_row;
+
+  float dk[kM][kColumns][4] = {}, dv[kM][kColumns][4] = {};
+  load_tile<kHead, S::kOwn, S::kThreads>(k, head0.k, g.qkv_stride, first_key, g.context);
+  load_tile<kHead, S::kOwn, S::kThreads>(v, head0.v, g.qkv_stride, first_key, g.context);
+  const auto load = [&](int i, int buffer) {
+    const int member = i / query_tiles, query = (first_tile + i % query_tiles) * S::kStream;
+    const int at = buffer * S::kStreamElements;
+    load_tile<kHead, S::kStream, S::kThreads>(q + at, head0.q + member * kHead, g.qkv_stride, query, g.context);
+    load_tile<kHead, S::kStream, S::kThreads>(d + at, head0.dout + member * kHead, g.out_stride, query, g.context);
+    if (threadIdx.x < S::kStream) {
+      const int64_t of_head = statistics0 + static_cast<int64_t>(member) * g.context;
+      const QueryStatistics own(lse + of_head, delta + of_head, query + static_cast<int>(threadIdx.x), g);
+      statistics[buffer * 2 * S::kStream + threadIdx.x] = own.lse2;
+      statistics[(buffer * 2 + 1) * S::kStream + threadIdx.x] = own.delta;
+    }
+  };
+  const float scale_log2 = g.scale * kLog2E;
+  const auto compute = [&](int i, int buffer) {
+    const int member = i / query_tiles, query = (first_tile + i % query_tiles) * S::kStream;
+    if (key >= g.context || (g.causal && query + S::kStream <= key)) return;  // for the whole warp
+    const T *q_tile = q + buffer * S::kStreamElements, *d_tile = d + buffer * S::kStreamElements;
+    const float* lse2_tile = statistics + buffer * 2 * S::kStream;
+    float p[kM][kN][4], ds[kM][kN][4];
+    row_products<kHead>(p, k, warp_row, q_tile);
+    row_products<kHead>(ds, v, warp_row, d_tile);
+    [[maybe_unused]] const uint64_t first_block = kDrops ? first_dropout_block(g, sequence, kv_head * group + member) : 0;
+#pragma unroll
+    for (int m = 0; m < kM; ++m) {
+      KeptScores<kN> kept;
+      if constexpr (kDrops) kept = KeptScores<kN>::of_key_rows(g.dropout, first_block, query, key + m * 16);
+#pragma unroll
+      for (int n = 0; n < kN; ++n)
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          const int column = fragment_column(n, j);
+          const bool seen = sees(g, query + column, key + fragment_row(m, j));
+          const float x = seen ? simt::exp2_approx(fmaf(p[m][n][j], scale_log2, -lse2_tile[column])) : 0.0f;
+          float dp = ds[m][n][j];
+          p[m][n][j] = x;
+          if constexpr (kDrops) {
+            dp = kept.keeps(n, j) ? dp * g.dropout.factor : 0.0f;
+            p[m][n][j] = kept.keeps(n, j) ? x : 0.0f;
+          }
+          ds[m][n][j] = x * (dp - lse2_tile[S::kStream + column]);
+        }
+    }
+    add_weighted_rows<T>(dv, p, d_tile);
+    add_weighted_rows<T>(dk, ds, q_tile);
+  };
+  stream_items(group * query_tiles, load, compute);
+
+  if (key >= g.context) return;
+  T* dk_head = dqkv + (head0.k - qkv);
+  float scales[kM][2], factors[kM][2];
+#pragma unroll
+  for (int m = 0; m < kM; ++m) {
+    scales[m][0] = scales[m][1] = g.scale;
+    factors[m][0] = factors[m][1] = g.dropout.factor;
+  }
+  store_rows(dk_head, g.qkv_stride, first_key, g.context, dk, scales, k, warp_row);
+  store_rows(dk_head + g.kv_heads * kHead, g.qkv_stride, first_key, g.context, dv, factors, v, warp_row);
+}
+
+/// Block: one tile of queries of one head; streams the key tiles it sees.
+template <class T, int kHead, bool kDrops>
+__global__ void __launch_bounds__(QueryShape<kHead>::kThreads, 2)
+    query_kernel(T* dqkv, const T* qkv, const T* dout, const float* lse, const float* delta, Geometry g) {
+  using S = QueryShape<kHead>;
+  constexpr int kM = S::kRowBlocks, kN = S::kStream / 8, kColumns = kHead / 8;
+  SIMT_DYN_SMEM(T, shared);
+  T* q = shared;
+  T* d = q + S::kOwnElements;
+  T* k = d + S::kOwnElements;
+  T* v = k + 2 * S::kStreamElements;
+
+  const int tiles = (g.context + S::kOwn - 1) / S::kOwn;
+  const int first_query = (tiles - 1 - static_cast<int>(blockIdx.x % static_cast<unsigned>(tiles))) * S::kOwn;
+  const int64_t head_of_all = blockIdx.x / static_cast<unsigned>(tiles);
+  const int head = static_cast<int>(head_of_all % g.heads);
+  const int64_t sequence = head_of_all / g.heads;
+  const Heads<T> at_head(qkv, dout, g, sequence, head, head / (g.heads / g.kv_heads), kHead);
+  [[maybe_unused]] const uint64_t first_block = kDrops ? first_dropout_block(g, sequence, head) : 0;
+
+  const int warp_row = static_cast<int>(threadIdx.x / 32) * kM * 16, query = first_query + warp_row;
+  const int keys_seen = g.causal ? min(first_query + S::kOwn, g.context) : g.context;
+  float lse2[kM][2], row_delta[kM][2];
+#pragma unroll
+  for (int m = 0; m < kM; ++m)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int64_t of_head = head_of_all * g.context;
+      const QueryStatistics own(lse + of_head, delta + of_head, query + fragment_row(m, half * 2), g);
+      lse2[m][half] = own.lse2, row_delta[m][half] = own.delta;
+    }
+
+  float dq[kM][kColumns][4] = {};
+  load_tile<kHead, S::kOwn, S::kThreads>(q, at_head.q, g.qkv_stride, first_query, g.context);
+  load_tile<kHead, S::kOwn, S::kThreads>(d, at_head.dout, g.out_stride, first_query, g.context);
+  const auto load = [&](int i, int buffer) {
+    const int at = buffer * S::kStreamElements, key = i * S::kStream;
+    load_tile<kHead, S::kStream, S::kThreads>(k + at, at_head.k, g.qkv_stride, key, g.context);
+    load_tile<kHead, S::kStream, S::kThreads>(v + at, at_head.v, g.qkv_stride, key, g.context);
+  };
+  const float scale_log2 = g.scale * kLog2E;
+  const auto compute = [&](int i, int buffer) {
+    const int key = i * S::kStream;
+    if (query >= g.context || (g.causal && key > query + kM * 16 - 1)) return;  // for the whole warp
+    const T* k_tile = k + buffer * S::kStreamElements;
+    float p[kM][kN][4], ds[kM][kN][4];
+    row_products<kHead>(p, q, warp_row, k_tile);
+    row_products<kHead>(ds, d, warp_row, v + buffer * S::kStreamElements);
+#pragma unroll
+    for (int m = 0; m < kM; ++m) {
+      KeptScores<kN> kept;
+      if constexpr (kDrops) kept = KeptScores<kN>::of_query_rows(g.dropout, first_block, query + m * 16, key);
+#pragma unroll
+      for (int n = 0; n < kN; ++n)
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          const bool seen = sees(g, query + fragment_row(m, j), key + fragment_column(n, j));
+          const float x = seen ? simt::exp2_approx(fmaf(p[m][n][j], scale_log2, -lse2[m][j / 2])) : 0.0f;
+          float dp = ds[m][n][j];
+          if constexpr (kDrops) dp = kept.keeps(n, j) ? dp * g.dropout.factor : 0.0f;
+          ds[m][n][j] = x * (dp - row_delta[m][j / 2]);
+        }
+    }
+    add_weighted_rows<T>(dq, ds, k_tile);
+  };
+  stream_items((keys_seen + S::kStream - 1) / S::kStream, load, compute);
+
+  if (query >= g.context) return;
+  float scales[kM][2];
+#pragma unroll
+  for (int m = 0; m < kM; ++m) scales[m][0] = scales[m][1] = g.scale;
+  store_rows(dqkv + (at_head.q - qkv), g.qkv_stride, first_query, g.context, dq, scales, q, warp_row);
+}
+
+template <class T, int kHead>
+void launch_backward(cudaStream_t stream, const AttentionBackwardArgs& args, const Geometry& g, const float* delta) {
+  const auto run = [&](auto kernel, auto shape, int64_t heads) {
+    using S = decltype(shape);
+    const dim3 grid(static_cast<unsigned>(g.sequences * heads * ceil_div(g.context, S::kOwn)));
+    check_launch(simt::launch(kernel, grid, dim3(S::kThreads), S::kSharedBytes, stream, at<T>(args.dqkv),
+                              at<const T>(args.forward.qkv), at<const T>(args.dout), at<const float>(args.forward.lse),
+                              delta, g),
+                 "attention_backward");
+  };
+  run(g.drops() ? key_kernel<T, kHead, true> : key_kernel<T, kHead, false>, KeyShape<kHead>{}, g.kv_heads);
+  run(g.drops() ? query_kernel<T, kHead, true> : query_kernel<T, kHead, false>, QueryShape<kHead>{}, g.heads);
+}
+
+template <class T>
+void backward(cudaStream_t stream, const AttentionBackwardArgs& args, const Geometry& g, const float* delta) {
+  switch (g.head_size) {
+    case 64: return launch_backward<T, 64>(stream, args, g, delta);
+    case 96: return launch_backward<T, 96>(stream, args, g, delta);
+    case 128: return launch_backward<T, 128>(stream, args, g, delta);
+    default: ensure(false, "attention.cpp sends head sizes 64, 96 and 128 here");
+  }
+}
+
+}  // namespace
+
+void backward_on_tensor_cores(cudaStream_t stream, const AttentionBackwardArgs& args, const Geometry& geometry,
+                              const float* delta) {
+  if (args.dqkv.dtype == DType::bf16) {
+    backward<__nv_bfloat16>(stream, args, geometry, delta);
+  } else {
+    backward<__half>(stream, args, geometry, delta);
+  }
+}
+
+}  // namespace trident::cuda::attention
