@@ -1,9 +1,9 @@
-// Flash attention backward on tensor cores (Dao et al., arXiv 2205.14135, algorithm 4), without atomics: one kernel owns
-// tiles of keys and sums dk and dv over the queries, one owns tiles of queries and sums dq over the keys; both compute
-// the probabilities again from lse. Every sum has one order, so equal calls give equal bits; it costs 7 products of
-// tiles where a kernel that adds dq by atomics makes 5.
+// Flash attention backward on tensor cores (Dao et al., arXiv 2205.14135, algorithm 4), without atomics: one kernel
+// owns tiles of keys and sums dk and dv over the queries, one owns tiles of queries and sums dq over the keys; both
+// compute the probabilities again from lse. Every sum has one order, so equal calls give equal bits; it costs 7
+// products of tiles where a kernel that adds dq by atomics makes 5.
 //
-// With p the probabilities, f dropout's factor (0 where dropped), delta = sum dout * out (attention_delta.cu):
+// With p the probabilities, f dropout's factor (0 where dropped), delta = sum dout * out (attention_statistics.cu):
 //   dv_j += p f dout_i,  ds = p (f dout_i . v_j - delta_i),  dq_i += scale ds k_j,  dk_j += scale ds q_i
 // p f and ds are rounded to the 16-bit dtype for the second products. Factors that are the same for a whole tile are
 // applied at the end.
@@ -20,8 +20,6 @@
 namespace trident::cuda::attention {
 namespace {
 
-constexpr float kLog2E = 1.44269504088896340736f;
-
 /// kM blocks of 16 own rows a warp, kStream positions a tile that streams past.
 template <int kHead, int kM, int kStream_>
 struct Shape {
@@ -29,6 +27,7 @@ struct Shape {
   static constexpr int kRowBlocks = kM;
   static constexpr int kOwn = kWarps * kM * 16;
   static constexpr int kStream = kStream_;
+  static_assert(kPadding % kOwn == 0 && kPadding % kStream == 0);
   static constexpr int kOwnElements = kOwn * kHead, kStreamElements = kStream * kHead;
   static constexpr size_t kTileBytes = (2 * kOwnElements + 4 * kStreamElements) * sizeof(uint16_t);
 };
@@ -62,17 +61,10 @@ struct Heads {
         dout(dout_ + sequence * g.context * g.out_stride + head * kHead) {}
 };
 
-/// lse in units of log 2 and delta of a query; beyond the context +inf, which makes its probabilities 0.
-struct QueryStatistics {
-  float lse2, delta;
-  SIMT_DEV QueryStatistics(const float* lse, const float* delta_, int query, const Geometry& g)
-      : lse2(query < g.context ? lse[query] * kLog2E : INFINITY), delta(query < g.context ? delta_[query] : 0.0f) {}
-};
-
 /// Block: one tile of keys of one kv head; streams the query tiles of each query head of its group in turn.
 template <class T, int kHead, bool kDrops>
 __global__ void __launch_bounds__(KeyShape<kHead>::kThreads, 2)
-    key_kernel(T* dqkv, const T* qkv, const T* dout, const float* lse, const float* delta, Geometry g) {
+    key_kernel(T* dqkv, const T* qkv, const T* dout, const float* statistics, Geometry g) {
   using S = KeyShape<kHead>;
   constexpr int kM = S::kRowBlocks, kN = S::kStream / 8, kColumns = kHead / 8;
   SIMT_DYN_SMEM(T, shared);
@@ -80,7 +72,7 @@ __global__ void __launch_bounds__(KeyShape<kHead>::kThreads, 2)
   T* v = k + S::kOwnElements;
   T* q = v + S::kOwnElements;
   T* d = q + 2 * S::kStreamElements;
-  float* statistics = reinterpret_cast<float*>(d + 2 * S::kStreamElements);  // [buffer][lse2 | delta][kStream]
+  float* rows = reinterpret_cast<float*>(d + 2 * S::kStreamElements);  // statistics [buffer][lse2 | delta][kStream]
 
   const int tiles = (g.context + S::kOwn - 1) / S::kOwn;
   const int first_key = static_cast<int>(blockIdx.x % static_cast<unsigned>(tiles)) * S::kOwn;
@@ -88,7 +80,7 @@ __global__ void __launch_bounds__(KeyShape<kHead>::kThreads, 2)
   const int kv_head = static_cast<int>(kv_head_of_all % g.kv_heads), group = g.heads / g.kv_heads;
   const int64_t sequence = kv_head_of_all / g.kv_heads;
   const Heads<T> head0(qkv, dout, g, sequence, kv_head * group, kv_head, kHead);
-  const int64_t statistics0 = (sequence * g.heads + kv_head * group) * g.context;
+  const float* statistics0 = statistics + (sequence * g.heads + kv_head * group) * 2 * g.padded;
 
   const int first_tile = g.causal ? first_key / S::kStream : 0;
   const int query_tiles = (g.context + S::kStream - 1) / S::kStream - first_tile;
@@ -102,11 +94,10 @@ __global__ void __launch_bounds__(KeyShape<kHead>::kThreads, 2)
     const int at = buffer * S::kStreamElements;
     load_tile<kHead, S::kStream, S::kThreads>(q + at, head0.q + member * kHead, g.qkv_stride, query, g.context);
     load_tile<kHead, S::kStream, S::kThreads>(d + at, head0.dout + member * kHead, g.out_stride, query, g.context);
-    if (threadIdx.x < S::kStream) {
-      const int64_t of_head = statistics0 + static_cast<int64_t>(member) * g.context;
-      const QueryStatistics own(lse + of_head, delta + of_head, query + static_cast<int>(threadIdx.x), g);
-      statistics[buffer * 2 * S::kStream + threadIdx.x] = own.lse2;
-      statistics[(buffer * 2 + 1) * S::kStream + threadIdx.x] = own.delta;
+    if (threadIdx.x < S::kStream / 2) {  // 16 bytes a thread: kStream / 4 of them lse, then delta
+      const int which = static_cast<int>(threadIdx.x) / (S::kStream / 4), chunk = threadIdx.x % (S::kStream / 4);
+      const float* from = statistics0 + (member * int64_t{2} + which) * g.padded + query + chunk * 4;
+      simt::cp_async16(rows + buffer * 2 * S::kStream + threadIdx.x * 4, from, true);
     }
   };
   const float scale_log2 = g.scale * kLog2E;
@@ -114,11 +105,13 @@ __global__ void __launch_bounds__(KeyShape<kHead>::kThreads, 2)
     const int member = i / query_tiles, query = (first_tile + i % query_tiles) * S::kStream;
     if (key >= g.context || (g.causal && query + S::kStream <= key)) return;  // for the whole warp
     const T *q_tile = q + buffer * S::kStreamElements, *d_tile = d + buffer * S::kStreamElements;
-    const float* lse2_tile = statistics + buffer * 2 * S::kStream;
+    const float *lse2 = rows + buffer * 2 * S::kStream, *delta = lse2 + S::kStream;
     float p[kM][kN][4], ds[kM][kN][4];
     row_products<kHead>(p, k, warp_row, q_tile);
     row_products<kHead>(ds, v, warp_row, d_tile);
-    [[maybe_unused]] const uint64_t first_block = kDrops ? first_dropout_block(g, sequence, kv_head * group + member) : 0;
+    if (!sees_all(g, query, key + kM * 16 - 1)) hide_unseen<true>(p, g, query, key);
+    [[maybe_unused]] const uint64_t first_block =
+        kDrops ? first_dropout_block(g, sequence, kv_head * group + member) : 0;
 #pragma unroll
     for (int m = 0; m < kM; ++m) {
       KeptScores<kN> kept;
@@ -128,15 +121,14 @@ __global__ void __launch_bounds__(KeyShape<kHead>::kThreads, 2)
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
           const int column = fragment_column(n, j);
-          const bool seen = sees(g, query + column, key + fragment_row(m, j));
-          const float x = seen ? simt::exp2_approx(fmaf(p[m][n][j], scale_log2, -lse2_tile[column])) : 0.0f;
+          const float x = simt::exp2_approx(fmaf(p[m][n][j], scale_log2, -lse2[column]));
           float dp = ds[m][n][j];
           p[m][n][j] = x;
           if constexpr (kDrops) {
             dp = kept.keeps(n, j) ? dp * g.dropout.factor : 0.0f;
             p[m][n][j] = kept.keeps(n, j) ? x : 0.0f;
           }
-          ds[m][n][j] = x * (dp - lse2_tile[S::kStream + column]);
+          ds[m][n][j] = x * (dp - delta[column]);
         }
     }
     add_weighted_rows<T>(dv, p, d_tile);
@@ -159,7 +151,7 @@ __global__ void __launch_bounds__(KeyShape<kHead>::kThreads, 2)
 /// Block: one tile of queries of one head; streams the key tiles it sees.
 template <class T, int kHead, bool kDrops>
 __global__ void __launch_bounds__(QueryShape<kHead>::kThreads, 2)
-    query_kernel(T* dqkv, const T* qkv, const T* dout, const float* lse, const float* delta, Geometry g) {
+    query_kernel(T* dqkv, const T* qkv, const T* dout, const float* statistics, Geometry g) {
   using S = QueryShape<kHead>;
   constexpr int kM = S::kRowBlocks, kN = S::kStream / 8, kColumns = kHead / 8;
   SIMT_DYN_SMEM(T, shared);
@@ -178,14 +170,14 @@ __global__ void __launch_bounds__(QueryShape<kHead>::kThreads, 2)
 
   const int warp_row = static_cast<int>(threadIdx.x / 32) * kM * 16, query = first_query + warp_row;
   const int keys_seen = g.causal ? min(first_query + S::kOwn, g.context) : g.context;
-  float lse2[kM][2], row_delta[kM][2];
+  float lse2[kM][2], delta[kM][2];
+  const float* own = statistics + head_of_all * 2 * g.padded + query;
 #pragma unroll
   for (int m = 0; m < kM; ++m)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int64_t of_head = head_of_all * g.context;
-      const QueryStatistics own(lse + of_head, delta + of_head, query + fragment_row(m, half * 2), g);
-      lse2[m][half] = own.lse2, row_delta[m][half] = own.delta;
+      lse2[m][half] = own[fragment_row(m, half * 2)];
+      delta[m][half] = own[fragment_row(m, half * 2) + g.padded];
     }
 
   float dq[kM][kColumns][4] = {};
@@ -204,6 +196,7 @@ __global__ void __launch_bounds__(QueryShape<kHead>::kThreads, 2)
     float p[kM][kN][4], ds[kM][kN][4];
     row_products<kHead>(p, q, warp_row, k_tile);
     row_products<kHead>(ds, d, warp_row, v + buffer * S::kStreamElements);
+    if (!sees_all(g, query, key + S::kStream - 1)) hide_unseen<false>(p, g, query, key);
 #pragma unroll
     for (int m = 0; m < kM; ++m) {
       KeptScores<kN> kept;
@@ -212,11 +205,10 @@ __global__ void __launch_bounds__(QueryShape<kHead>::kThreads, 2)
       for (int n = 0; n < kN; ++n)
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-          const bool seen = sees(g, query + fragment_row(m, j), key + fragment_column(n, j));
-          const float x = seen ? simt::exp2_approx(fmaf(p[m][n][j], scale_log2, -lse2[m][j / 2])) : 0.0f;
+          const float x = simt::exp2_approx(fmaf(p[m][n][j], scale_log2, -lse2[m][j / 2]));
           float dp = ds[m][n][j];
           if constexpr (kDrops) dp = kept.keeps(n, j) ? dp * g.dropout.factor : 0.0f;
-          ds[m][n][j] = x * (dp - row_delta[m][j / 2]);
+          ds[m][n][j] = x * (dp - delta[m][j / 2]);
         }
     }
     add_weighted_rows<T>(dq, ds, k_tile);
@@ -231,13 +223,13 @@ __global__ void __launch_bounds__(QueryShape<kHead>::kThreads, 2)
 }
 
 template <class T, int kHead>
-void launch_backward(cudaStream_t stream, const AttentionBackwardArgs& args, const Geometry& g, const float* delta) {
+void launch_backward(cudaStream_t stream, const AttentionBackwardArgs& args, const Geometry& g,
+                     const float* statistics) {
   const auto run = [&](auto kernel, auto shape, int64_t heads) {
     using S = decltype(shape);
     const dim3 grid(static_cast<unsigned>(g.sequences * heads * ceil_div(g.context, S::kOwn)));
     check_launch(simt::launch(kernel, grid, dim3(S::kThreads), S::kSharedBytes, stream, at<T>(args.dqkv),
-                              at<const T>(args.forward.qkv), at<const T>(args.dout), at<const float>(args.forward.lse),
-                              delta, g),
+                              at<const T>(args.forward.qkv), at<const T>(args.dout), statistics, g),
                  "attention_backward");
   };
   run(g.drops() ? key_kernel<T, kHead, true> : key_kernel<T, kHead, false>, KeyShape<kHead>{}, g.kv_heads);
@@ -245,11 +237,11 @@ void launch_backward(cudaStream_t stream, const AttentionBackwardArgs& args, con
 }
 
 template <class T>
-void backward(cudaStream_t stream, const AttentionBackwardArgs& args, const Geometry& g, const float* delta) {
+void backward(cudaStream_t stream, const AttentionBackwardArgs& args, const Geometry& g, const float* statistics) {
   switch (g.head_size) {
-    case 64: return launch_backward<T, 64>(stream, args, g, delta);
-    case 96: return launch_backward<T, 96>(stream, args, g, delta);
-    case 128: return launch_backward<T, 128>(stream, args, g, delta);
+    case 64: return launch_backward<T, 64>(stream, args, g, statistics);
+    case 96: return launch_backward<T, 96>(stream, args, g, statistics);
+    case 128: return launch_backward<T, 128>(stream, args, g, statistics);
     default: ensure(false, "attention.cpp sends head sizes 64, 96 and 128 here");
   }
 }
@@ -257,11 +249,11 @@ void backward(cudaStream_t stream, const AttentionBackwardArgs& args, const Geom
 }  // namespace
 
 void backward_on_tensor_cores(cudaStream_t stream, const AttentionBackwardArgs& args, const Geometry& geometry,
-                              const float* delta) {
+                              const float* statistics) {
   if (args.dqkv.dtype == DType::bf16) {
-    backward<__nv_bfloat16>(stream, args, geometry, delta);
+    backward<__nv_bfloat16>(stream, args, geometry, statistics);
   } else {
-    backward<__half>(stream, args, geometry, delta);
+    backward<__half>(stream, args, geometry, statistics);
   }
 }
 

@@ -1,10 +1,10 @@
-// Flash attention forward on tensor cores (Dao, "FlashAttention-2", arXiv 2307.08691): a block owns a tile of queries of
-// one head, key and value tiles stream past, the softmax runs along in f32.
+// Flash attention forward on tensor cores (Dao, "FlashAttention-2", arXiv 2307.08691): a block owns a tile of queries
+// of one head, key and value tiles stream past, the softmax runs along in f32.
 //
 // Legend: C context, K head size (kHead). Tiles: kQueries x K resident, kKeys x K of keys and of values, two of each.
 //
-// Tiles: each warp has 32 queries, so that a fragment of keys or values read from shared memory feeds four products; the
-// tensor cores of sm_80 take as long for two as shared memory takes to deliver it. Registers allow 2 blocks of 128
+// Tiles: each warp has 32 queries, so that a fragment of keys or values read from shared memory feeds four products;
+// the tensor cores of sm_80 take as long for two as shared memory takes to deliver it. Registers allow 2 blocks of 128
 // threads an SM; shared memory is sized for at least as many (K = 64: 48 KB, 96: 72 KB, 128: 64 KB with 32 keys a tile:
 // its accumulators leave no room for the scores of 64). Late query tiles see most keys when causal and start first.
 #include "kernels/cuda/attention_call.h"
@@ -14,8 +14,6 @@
 
 namespace trident::cuda::attention {
 namespace {
-
-constexpr float kLog2E = 1.44269504088896340736f;
 
 template <int kHead>
 struct Shape {
@@ -28,8 +26,8 @@ struct Shape {
   static_assert(2 * kSharedBytes <= kLargestSharedBytes, "two blocks an SM");
 };
 
-/// The running softmax of a warp's query rows: maxima of unscaled scores, and sums of exp(scale (score - maximum)), whose
-/// columns are spread over 4 threads until `finish`.
+/// The running softmax of a warp's query rows: maxima of unscaled scores, and sums of exp(scale (score - maximum)),
+/// whose columns are spread over 4 threads until `finish`.
 template <int kM>
 struct RunningSoftmax {
   float max[kM][2], sum[kM][2];
@@ -81,19 +79,6 @@ struct RunningSoftmax {
       }
   }
 };
-
-/// Scores of keys that a query doesn't see become -inf.
-template <int kM, int kN>
-SIMT_DEV void hide(float (&s)[kM][kN][4], const Geometry& g, int query, int key) {
-#pragma unroll
-  for (int m = 0; m < kM; ++m)
-#pragma unroll
-    for (int n = 0; n < kN; ++n)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        if (!sees(g, query + fragment_row(m, i), key + fragment_column(n, i))) s[m][n][i] = -INFINITY;
-      }
-}
 
 /// Dropped probabilities become 0.
 template <int kM, int kN>
@@ -149,7 +134,7 @@ __global__ void __launch_bounds__(Shape<kHead>::kThreads, 2)
     if (query >= g.context || (g.causal && key > last_query)) return;  // for the whole warp: nothing to see
     float s[kM][kN][4];
     row_products<kHead>(s, q, warp_row, k + at);
-    if (key + S::kKeys > g.context || (g.causal && key + S::kKeys - 1 > query)) hide(s, g, query, key);
+    if (!sees_all(g, query, key + S::kKeys - 1)) hide_unseen<false>(s, g, query, key);
     softmax.take(s, acc, scale_log2);
     if constexpr (kDrops) drop(s, g, first_block, query, key);
     add_weighted_rows<T>(acc, s, v + at);

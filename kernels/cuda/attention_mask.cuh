@@ -14,6 +14,27 @@ SIMT_DEV int fragment_column(int n, int i) { return n * 8 + static_cast<int>(thr
 /// Whether a query sees a key.
 SIMT_DEV bool sees(const Geometry& g, int query, int key) { return key < g.context && (!g.causal || key <= query); }
 
+/// Whether each query from `query` on sees every key up to `last_key`.
+SIMT_DEV bool sees_all(const Geometry& g, int query, int last_key) {
+  return last_key < g.context && (!g.causal || last_key <= query);
+}
+
+/// Scores of keys that a query doesn't see become -inf. Rows are queries from `query` on and columns keys from `key`
+/// on, or the other way round.
+template <bool kRowsAreKeys, int kM, int kN>
+SIMT_DEV void hide_unseen(float (&s)[kM][kN][4], const Geometry& g, int query, int key) {
+#pragma unroll
+  for (int m = 0; m < kM; ++m)
+#pragma unroll
+    for (int n = 0; n < kN; ++n)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int row = fragment_row(m, i), column = fragment_column(n, i);
+        if (!sees(g, query + (kRowsAreKeys ? column : row), key + (kRowsAreKeys ? row : column)))
+          s[m][n][i] = -INFINITY;
+      }
+}
+
 /// Number of the Philox block that holds (sequence, head, query 0, keys 0 to 3).
 SIMT_DEV uint64_t first_dropout_block(const Geometry& g, int64_t sequence, int head) {
   const Dropout& d = g.dropout;
@@ -53,8 +74,8 @@ struct KeptScores {
     return kept;
   }
 
-  /// Rows are keys, columns queries. The 4 keys of a block lie in 4 threads of different rows, and these hold parts of 4
-  /// blocks (elements 0 to 3: two queries, two groups of keys): thread j of the four draws the block of elements j.
+  /// Rows are keys, columns queries. The 4 keys of a block lie in 4 threads of different rows, and these hold parts of
+  /// 4 blocks (elements 0 to 3: two queries, two groups of keys): thread j of the four draws the block of elements j.
   SIMT_DEV static KeptScores of_key_rows(const Dropout& d, uint64_t first_block, int query, int key) {
     const int lane = threadIdx.x & 31, j = lane / 4 % 4;
     const int column = query + lane % 4 * 2 + j % 2, row = key + j / 2 * 8 + lane / 16 * 4;

@@ -1,13 +1,13 @@
-// Attention by f32 FMA: f32 tensors, head sizes that tensor cores don't take, tensors that aren't 16-byte aligned. Flash
-// style like the others: tiles in shared memory, a running softmax, no C x C matrix, backward without atomics.
+// Attention by f32 FMA: f32 tensors, head sizes that tensor cores don't take, tensors that aren't 16-byte aligned.
+// Flash style like the others: tiles in shared memory, a running softmax, no C x C matrix, backward without atomics.
 //
 // Legend: C context, K head size, kHead: K rounded up to 64, 128 or 256 (columns from K on are zeros). "own" positions
 // are resident (queries in forward and for dq, keys for dk and dv), the others stream past.
 //
-// Tiles: 32 x 32 scores by 128 threads as 16 x 8: thread (x, y) has rows y + 8 i (i < 4) and columns x + 16 j (j < 2) of
-// scores, and columns x + 16 d of results. A row belongs to the 16 threads of half a warp: its maximum, its sum and its
-// weights need no barrier. Rows in shared memory are 4 floats longer than kHead: the same 4 columns of 8 rows lie in
-// different banks.
+// Tiles: 32 x 32 scores by 128 threads as 16 x 8: thread (x, y) has rows y + 8 i (i < 4) and columns x + 16 j (j < 2)
+// of scores, and columns x + 16 d of results. A row belongs to the 16 threads of half a warp: its maximum, its sum and
+// its weights need no barrier. Rows in shared memory are 4 floats longer than kHead: the same 4 columns of 8 rows lie
+// in different banks.
 #include "kernels/cuda/attention_call.h"
 #include "kernels/cuda/attention_mask.cuh"
 #include "kernels/cuda/element.h"
@@ -27,7 +27,7 @@ constexpr int kBlocks = kHead == 256 ? 1 : 2;
 template <int kHead>
 constexpr int kStride = kHead + 4;
 template <int kHead>
-constexpr int kTileFloats = kTile * kStride<kHead>;
+constexpr int kTileFloats = kTile* kStride<kHead>;
 template <int kHead>
 constexpr size_t shared_bytes(int tiles, int weights) {
   return static_cast<size_t>(tiles * kTileFloats<kHead> + weights * kWeightFloats) * sizeof(float);
@@ -51,8 +51,8 @@ SIMT_DEV void load_packs(float* tile, const T* src, int64_t stride, int first, c
   }
 }
 
-/// Copies rows [first, first + kTile) of one head; zeros from the context and from K on. `src` is row 0. `wide`: rows are
-/// 16-byte aligned.
+/// Copies rows [first, first + kTile) of one head; zeros from the context and from K on. `src` is row 0. `wide`: rows
+/// are 16-byte aligned.
 template <int kHead, class T>
 SIMT_DEV void load_rows(float* tile, const T* src, int64_t stride, int first, const Geometry& g, bool wide) {
   if (wide) {
@@ -178,7 +178,8 @@ struct RunningSoftmax {
 };
 
 template <class T, int kHead>
-__global__ void __launch_bounds__(kThreads, kBlocks<kHead>) forward_kernel(T* out, float* lse, const T* qkv, Geometry g, bool wide) {
+__global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
+    forward_kernel(T* out, float* lse, const T* qkv, Geometry g, bool wide) {
   SIMT_DYN_SMEM(float, q);
   float *k = q + kTileFloats<kHead>, *v = k + kTileFloats<kHead>, *weights = v + kTileFloats<kHead>;
   const Place at(g, g.heads);
@@ -230,18 +231,18 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>) forward_kernel(T* ou
 
 /// ds of one score, which becomes its probability after dropout. `dp` comes without dropout.
 SIMT_DEV float score_gradient(float& score, float dp, const Geometry& g, uint64_t first_block, int query, int key,
-                              const float* lse, const float* delta) {
-  if (query >= g.context || !sees(g, query, key)) return score = 0;
+                              const float* statistics) {
+  if (!sees(g, query, key)) return score = 0;
   const float kept = dropout_factor(g, first_block, query, key);
-  const float p = expf(score * g.scale - lse[query]);
+  const float p = exp2f(score * g.scale * kLog2E - statistics[query]);
   score = p * kept;
-  return p * (dp * kept - delta[query]);
+  return p * (dp * kept - statistics[query + g.padded]);
 }
 
 /// dk and dv of one tile of keys: streams the query tiles of each query head of the group in turn.
 template <class T, int kHead>
 __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
-    key_kernel(T* dqkv, const T* qkv, const T* dout, const float* lse, const float* delta, Geometry g, bool wide) {
+    key_kernel(T* dqkv, const T* qkv, const T* dout, const float* statistics, Geometry g, bool wide) {
   SIMT_DYN_SMEM(float, k);
   float *v = k + kTileFloats<kHead>, *q = v + kTileFloats<kHead>, *d = q + kTileFloats<kHead>;
   float *p_weights = d + kTileFloats<kHead>, *ds_weights = p_weights + kWeightFloats;
@@ -256,7 +257,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
   const int group = g.heads / g.kv_heads;
   for (int head = at.head * group; head < (at.head + 1) * group; ++head) {
     const uint64_t first_block = first_dropout_block(g, at.sequence, head);
-    const int64_t statistics = (at.sequence * g.heads + head) * g.context;
+    const float* of_head = statistics + (at.sequence * g.heads + head) * 2 * g.padded;
     for (int query = g.causal ? at.first : 0; query < g.context; query += kTile) {
       __syncthreads();
       load_rows<kHead>(q, qkv + row0 * g.qkv_stride + head * g.head_size, g.qkv_stride, query, g, wide);
@@ -269,8 +270,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
       for (int i = 0; i < kRows; ++i)
 #pragma unroll
         for (int j = 0; j < kCols; ++j) {
-          ds[i][j] = score_gradient(s[i][j], ds[i][j], g, first_block, query + stream_column(j),
-                                    at.first + own_row(i), lse + statistics, delta + statistics);
+          ds[i][j] = score_gradient(s[i][j], ds[i][j], g, first_block, query + stream_column(j), at.first + own_row(i),
+                                    of_head);
         }
       publish(p_weights, s);
       publish(ds_weights, ds);
@@ -287,7 +288,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
 /// dq of one tile of queries: streams the key tiles that it sees.
 template <class T, int kHead>
 __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
-    query_kernel(T* dqkv, const T* qkv, const T* dout, const float* lse, const float* delta, Geometry g, bool wide) {
+    query_kernel(T* dqkv, const T* qkv, const T* dout, const float* statistics, Geometry g, bool wide) {
   SIMT_DYN_SMEM(float, q);
   float *d = q + kTileFloats<kHead>, *k = d + kTileFloats<kHead>, *v = k + kTileFloats<kHead>;
   float* weights = v + kTileFloats<kHead>;
@@ -297,7 +298,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
   const T* k_head = qkv + row0 * g.qkv_stride + (g.heads + at.head / (g.heads / g.kv_heads)) * g.head_size;
   const T* v_head = k_head + g.kv_heads * g.head_size;
   const uint64_t first_block = first_dropout_block(g, at.sequence, at.head);
-  const int64_t statistics = at.head_of_all * g.context;
+  const float* of_head = statistics + at.head_of_all * 2 * g.padded;
 
   float dq[kRows][kHead / 16] = {};
   load_rows<kHead>(q, qkv + q_offset, g.qkv_stride, at.first, g, wide);
@@ -315,8 +316,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
     for (int i = 0; i < kRows; ++i)
 #pragma unroll
       for (int j = 0; j < kCols; ++j) {
-        ds[i][j] = score_gradient(s[i][j], ds[i][j], g, first_block, at.first + own_row(i),
-                                  key + stream_column(j), lse + statistics, delta + statistics);
+        ds[i][j] =
+            score_gradient(s[i][j], ds[i][j], g, first_block, at.first + own_row(i), key + stream_column(j), of_head);
       }
     publish(weights, ds);
     __syncwarp();
@@ -353,15 +354,15 @@ void forward_plain(cudaStream_t stream, const AttentionArgs& args, const Geometr
   });
 }
 
-void backward_plain(cudaStream_t stream, const AttentionBackwardArgs& args, const Geometry& g, const float* delta) {
+void backward_plain(cudaStream_t stream, const AttentionBackwardArgs& args, const Geometry& g,
+                    const float* statistics) {
   const bool wide = vectorizable(args.forward.qkv, g.head_size) && vectorizable(args.dout, g.head_size);
   with_shape(args.dqkv.dtype, g, [&](auto tag, auto head) {
     using T = typename decltype(tag)::type;
     constexpr int kHead = decltype(head)::value;
     const auto run = [&](auto kernel, int heads, size_t bytes) {
       check_launch(simt::launch(kernel, grid_of(g, heads), dim3(kThreads), bytes, stream, at<T>(args.dqkv),
-                                at<const T>(args.forward.qkv), at<const T>(args.dout),
-                                at<const float>(args.forward.lse), delta, g, wide),
+                                at<const T>(args.forward.qkv), at<const T>(args.dout), statistics, g, wide),
                    "attention_backward");
     };
     run(key_kernel<T, kHead>, g.kv_heads, shared_bytes<kHead>(4, 2));

@@ -2,11 +2,11 @@
 //
 // Legend: K head size (kHead); a tile has kRows rows (positions of one head) of K elements of 16 bits. A "fragment" is
 // the part of a 16 x 8 block of f32 that one thread of a warp holds: element i lies in row lane / 4 + 8 * (i / 2) and
-// column lane % 4 * 2 + i % 2 (PTX ISA, "Matrix fragments for mma.m16n8k16"). Scores s[m][n][i]: kM blocks of 16 rows of
-// the warp's own positions, kN blocks of 8 columns of the positions that stream past.
+// column lane % 4 * 2 + i % 2 (PTX ISA, "Matrix fragments for mma.m16n8k16"). Scores s[m][n][i]: kM blocks of 16 rows
+// of the warp's own positions, kN blocks of 8 columns of the positions that stream past.
 //
-// Policy: shared memory is free of bank conflicts. The 8 rows that one phase of ldmatrix reads at the same 16-byte chunk
-// must lie in 8 different groups of 4 banks, so chunks are permuted by XOR with a number that depends on the row.
+// Policy: shared memory is free of bank conflicts. The 8 rows that one phase of ldmatrix reads at the same 16-byte
+// chunk must lie in 8 different groups of 4 banks, so chunks are permuted by XOR with a number that depends on the row.
 #pragma once
 
 #include <type_traits>
@@ -50,8 +50,8 @@ SIMT_DEV void load_tile(T* tile, const T* src, int64_t stride, int first, int co
   }
 }
 
-/// Runs compute(i, buffer) for i in [0, count), count >= 1, while load(i + 1, other buffer) is under way. One barrier an
-/// item: behind it everyone sees item i, and nobody reads the buffer of item i - 1 any longer.
+/// Runs compute(i, buffer) for i in [0, count), count >= 1, while load(i + 1, other buffer) is under way. One barrier
+/// an item: behind it everyone sees item i, and nobody reads the buffer of item i - 1 any longer.
 template <class Load, class Compute>
 SIMT_DEV void stream_items(int count, Load load, Compute compute) {
   load(0, 0);
@@ -119,8 +119,8 @@ SIMT_DEV void row_products(float (&s)[kM][kN][4], const T* a, int row, const T* 
   }
 }
 
-/// acc += W B: weights in the layout of scores, rounded to T here (a C fragment is an A fragment), times the 8 kN rows of
-/// tile `b`.
+/// acc += W B: weights in the layout of scores, rounded to T here (a C fragment is an A fragment), times the 8 kN rows
+/// of tile `b`.
 template <class T, int kM, int kN, int kColumns>
 SIMT_DEV void add_weighted_rows(float (&acc)[kM][kColumns][4], const float (&w)[kM][kN][4], const T* b) {
   constexpr int kHead = kColumns * 8;
@@ -148,8 +148,9 @@ SIMT_DEV void add_weighted_rows(float (&acc)[kM][kColumns][4], const float (&w)[
   }
 }
 
-/// Writes factor[m][half] * acc to rows [first + row, ...) of one head, by 16-byte stores. `tile` is memory to stage them
-/// in: rows [row, row + 16 kM) of it, which only this warp uses. `dst` is row 0; rows from `context` on aren't written.
+/// Writes factor[m][half] * acc to rows [first + row, ...) of one head, by 16-byte stores. `tile` is memory to stage
+/// them in: rows [row, row + 16 kM) of it, which only this warp uses. `dst` is row 0; rows from `context` on aren't
+/// written.
 template <class T, int kM, int kColumns>
 SIMT_DEV void store_rows(T* dst, int64_t stride, int first, int context, const float (&acc)[kM][kColumns][4],
                          const float (&factor)[kM][2], T* tile, int row) {
