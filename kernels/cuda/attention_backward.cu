@@ -50,16 +50,46 @@ struct QueryShape : QueryTiles<kHead> {
   static_assert(2 * kSharedBytes <= kLargestSharedBytes, "two blocks an SM");
 };
 
-/// Where a block's head lies.
+/// A query head of a sequence, and the kv head that it reads.
 template <class T>
-struct Heads {
+struct Head {
   const T *q, *k, *v, *dout;
-  SIMT_DEV Heads(const T* qkv, const T* dout_, const Geometry& g, int64_t sequence, int head, int kv_head, int kHead)
-      : q(qkv + sequence * g.context * g.qkv_stride + head * kHead),
-        k(qkv + sequence * g.context * g.qkv_stride + (g.heads + kv_head) * kHead),
-        v(k + g.kv_heads * kHead),
-        dout(dout_ + sequence * g.context * g.out_stride + head * kHead) {}
+  SIMT_DEV Head(const T* qkv, const T* dout_, const Geometry& g, int64_t sequence, int head, int head_size)
+      : q(qkv + sequence * g.context * g.qkv_stride + head * head_size),
+        k(q + (g.heads - head + head / (g.heads / g.kv_heads)) * head_size),
+        v(k + g.kv_heads * head_size),
+        dout(dout_ + sequence * g.context * g.out_stride + head * head_size) {}
 };
+
+/// Scores become probabilities after dropout (without its factor), dp (without dropout) becomes ds. Rows are queries
+/// from `query` on and columns keys from `key` on, or the other way round; lse2(m, n, i) and delta(m, n, i) are those
+/// of an element's query.
+template <bool kRowsAreKeys, bool kDrops, int kM, int kN, class Lse2, class Delta>
+SIMT_DEV void score_gradients(float (&p)[kM][kN][4], float (&ds)[kM][kN][4], const Geometry& g, uint64_t first_block,
+                              int query, int key, Lse2 lse2, Delta delta) {
+  const int keys = kRowsAreKeys ? kM * 16 : kN * 8;
+  if (!sees_all(g, query, key + keys - 1)) hide_unseen<kRowsAreKeys>(p, g, query, key);
+  const float scale_log2 = g.scale * kLog2E;
+#pragma unroll
+  for (int m = 0; m < kM; ++m) {
+    KeptScores<kN> kept;
+    if constexpr (kDrops && kRowsAreKeys)
+      kept = KeptScores<kN>::of_key_rows(g.dropout, first_block, query, key + m * 16);
+    if constexpr (kDrops && !kRowsAreKeys) {
+      kept = KeptScores<kN>::of_query_rows(g.dropout, first_block, query + m * 16, key);
+    }
+#pragma unroll
+    for (int n = 0; n < kN; ++n)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float x = simt::exp2_approx(fmaf(p[m][n][i], scale_log2, -lse2(m, n, i)));
+        const bool keeps = !kDrops || kept.keeps(n, i);
+        const float dp = kDrops ? (keeps ? ds[m][n][i] * g.dropout.factor : 0.0f) : ds[m][n][i];
+        p[m][n][i] = keeps ? x : 0.0f;
+        ds[m][n][i] = x * (dp - delta(m, n, i));
+      }
+  }
+}
 
 /// Block: one tile of keys of one kv head; streams the query tiles of each query head of its group in turn.
 template <class T, int kHead, bool kDrops>
@@ -74,13 +104,10 @@ __global__ void __launch_bounds__(KeyShape<kHead>::kThreads, 2)
   T* d = q + 2 * S::kStreamElements;
   float* rows = reinterpret_cast<float*>(d + 2 * S::kStreamElements);  // statistics [buffer][lse2 | delta][kStream]
 
-  const int tiles = (g.context + S::kOwn - 1) / S::kOwn;
-  const int first_key = static_cast<int>(blockIdx.x % static_cast<unsigned>(tiles)) * S::kOwn;
-  const int64_t kv_head_of_all = blockIdx.x / static_cast<unsigned>(tiles);
-  const int kv_head = static_cast<int>(kv_head_of_all % g.kv_heads), group = g.heads / g.kv_heads;
-  const int64_t sequence = kv_head_of_all / g.kv_heads;
-  const Heads<T> head0(qkv, dout, g, sequence, kv_head * group, kv_head, kHead);
-  const float* statistics0 = statistics + (sequence * g.heads + kv_head * group) * 2 * g.padded;
+  const Place at((g.context + S::kOwn - 1) / S::kOwn, g.kv_heads);
+  const int first_key = at.tile * S::kOwn, group = g.heads / g.kv_heads, first_head = at.head * group;
+  const Head<T> head0(qkv, dout, g, at.sequence, first_head, kHead);
+  const float* statistics0 = statistics + (at.sequence * g.heads + first_head) * 2 * g.padded;
 
   const int first_tile = g.causal ? first_key / S::kStream : 0;
   const int query_tiles = (g.context + S::kStream - 1) / S::kStream - first_tile;
@@ -91,46 +118,27 @@ __global__ void __launch_bounds__(KeyShape<kHead>::kThreads, 2)
   load_tile<kHead, S::kOwn, S::kThreads>(v, head0.v, g.qkv_stride, first_key, g.context);
   const auto load = [&](int i, int buffer) {
     const int member = i / query_tiles, query = (first_tile + i % query_tiles) * S::kStream;
-    const int at = buffer * S::kStreamElements;
-    load_tile<kHead, S::kStream, S::kThreads>(q + at, head0.q + member * kHead, g.qkv_stride, query, g.context);
-    load_tile<kHead, S::kStream, S::kThreads>(d + at, head0.dout + member * kHead, g.out_stride, query, g.context);
+    const int to = buffer * S::kStreamElements;
+    load_tile<kHead, S::kStream, S::kThreads>(q + to, head0.q + member * kHead, g.qkv_stride, query, g.context);
+    load_tile<kHead, S::kStream, S::kThreads>(d + to, head0.dout + member * kHead, g.out_stride, query, g.context);
     if (threadIdx.x < S::kStream / 2) {  // 16 bytes a thread: kStream / 4 of them lse, then delta
       const int which = static_cast<int>(threadIdx.x) / (S::kStream / 4), chunk = threadIdx.x % (S::kStream / 4);
       const float* from = statistics0 + (member * int64_t{2} + which) * g.padded + query + chunk * 4;
       simt::cp_async16(rows + buffer * 2 * S::kStream + threadIdx.x * 4, from, true);
     }
   };
-  const float scale_log2 = g.scale * kLog2E;
   const auto compute = [&](int i, int buffer) {
     const int member = i / query_tiles, query = (first_tile + i % query_tiles) * S::kStream;
-    if (key >= g.context || (g.causal && query + S::kStream <= key)) return;  // for the whole warp
+    if (key >= g.context || (g.causal && query + S::kStream <= key)) return;  // for the whole warp: nothing to see
     const T *q_tile = q + buffer * S::kStreamElements, *d_tile = d + buffer * S::kStreamElements;
     const float *lse2 = rows + buffer * 2 * S::kStream, *delta = lse2 + S::kStream;
     float p[kM][kN][4], ds[kM][kN][4];
     row_products<kHead>(p, k, warp_row, q_tile);
     row_products<kHead>(ds, v, warp_row, d_tile);
-    if (!sees_all(g, query, key + kM * 16 - 1)) hide_unseen<true>(p, g, query, key);
-    [[maybe_unused]] const uint64_t first_block =
-        kDrops ? first_dropout_block(g, sequence, kv_head * group + member) : 0;
-#pragma unroll
-    for (int m = 0; m < kM; ++m) {
-      KeptScores<kN> kept;
-      if constexpr (kDrops) kept = KeptScores<kN>::of_key_rows(g.dropout, first_block, query, key + m * 16);
-#pragma unroll
-      for (int n = 0; n < kN; ++n)
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          const int column = fragment_column(n, j);
-          const float x = simt::exp2_approx(fmaf(p[m][n][j], scale_log2, -lse2[column]));
-          float dp = ds[m][n][j];
-          p[m][n][j] = x;
-          if constexpr (kDrops) {
-            dp = kept.keeps(n, j) ? dp * g.dropout.factor : 0.0f;
-            p[m][n][j] = kept.keeps(n, j) ? x : 0.0f;
-          }
-          ds[m][n][j] = x * (dp - delta[column]);
-        }
-    }
+    score_gradients<true, kDrops>(
+        p, ds, g, kDrops ? first_dropout_block(g, at.sequence, first_head + member) : 0, query, key,
+        [&](int, int n, int j) { return lse2[fragment_column(n, j)]; },
+        [&](int, int n, int j) { return delta[fragment_column(n, j)]; });
     add_weighted_rows<T>(dv, p, d_tile);
     add_weighted_rows<T>(dk, ds, q_tile);
   };
@@ -161,17 +169,14 @@ __global__ void __launch_bounds__(QueryShape<kHead>::kThreads, 2)
   T* v = k + 2 * S::kStreamElements;
 
   const int tiles = (g.context + S::kOwn - 1) / S::kOwn;
-  const int first_query = (tiles - 1 - static_cast<int>(blockIdx.x % static_cast<unsigned>(tiles))) * S::kOwn;
-  const int64_t head_of_all = blockIdx.x / static_cast<unsigned>(tiles);
-  const int head = static_cast<int>(head_of_all % g.heads);
-  const int64_t sequence = head_of_all / g.heads;
-  const Heads<T> at_head(qkv, dout, g, sequence, head, head / (g.heads / g.kv_heads), kHead);
-  [[maybe_unused]] const uint64_t first_block = kDrops ? first_dropout_block(g, sequence, head) : 0;
+  const Place at(tiles, g.heads);
+  const int first_query = (tiles - 1 - at.tile) * S::kOwn;  // those with most keys start first
+  const Head<T> head(qkv, dout, g, at.sequence, at.head, kHead);
 
   const int warp_row = static_cast<int>(threadIdx.x / 32) * kM * 16, query = first_query + warp_row;
   const int keys_seen = g.causal ? min(first_query + S::kOwn, g.context) : g.context;
   float lse2[kM][2], delta[kM][2];
-  const float* own = statistics + head_of_all * 2 * g.padded + query;
+  const float* own = statistics + at.head_of_all * 2 * g.padded + query;
 #pragma unroll
   for (int m = 0; m < kM; ++m)
 #pragma unroll
@@ -181,36 +186,23 @@ __global__ void __launch_bounds__(QueryShape<kHead>::kThreads, 2)
     }
 
   float dq[kM][kColumns][4] = {};
-  load_tile<kHead, S::kOwn, S::kThreads>(q, at_head.q, g.qkv_stride, first_query, g.context);
-  load_tile<kHead, S::kOwn, S::kThreads>(d, at_head.dout, g.out_stride, first_query, g.context);
+  load_tile<kHead, S::kOwn, S::kThreads>(q, head.q, g.qkv_stride, first_query, g.context);
+  load_tile<kHead, S::kOwn, S::kThreads>(d, head.dout, g.out_stride, first_query, g.context);
   const auto load = [&](int i, int buffer) {
-    const int at = buffer * S::kStreamElements, key = i * S::kStream;
-    load_tile<kHead, S::kStream, S::kThreads>(k + at, at_head.k, g.qkv_stride, key, g.context);
-    load_tile<kHead, S::kStream, S::kThreads>(v + at, at_head.v, g.qkv_stride, key, g.context);
+    const int to = buffer * S::kStreamElements, key = i * S::kStream;
+    load_tile<kHead, S::kStream, S::kThreads>(k + to, head.k, g.qkv_stride, key, g.context);
+    load_tile<kHead, S::kStream, S::kThreads>(v + to, head.v, g.qkv_stride, key, g.context);
   };
-  const float scale_log2 = g.scale * kLog2E;
   const auto compute = [&](int i, int buffer) {
     const int key = i * S::kStream;
-    if (query >= g.context || (g.causal && key > query + kM * 16 - 1)) return;  // for the whole warp
+    if (query >= g.context || (g.causal && key > query + kM * 16 - 1)) return;  // for the whole warp: nothing to see
     const T* k_tile = k + buffer * S::kStreamElements;
     float p[kM][kN][4], ds[kM][kN][4];
     row_products<kHead>(p, q, warp_row, k_tile);
     row_products<kHead>(ds, d, warp_row, v + buffer * S::kStreamElements);
-    if (!sees_all(g, query, key + S::kStream - 1)) hide_unseen<false>(p, g, query, key);
-#pragma unroll
-    for (int m = 0; m < kM; ++m) {
-      KeptScores<kN> kept;
-      if constexpr (kDrops) kept = KeptScores<kN>::of_query_rows(g.dropout, first_block, query + m * 16, key);
-#pragma unroll
-      for (int n = 0; n < kN; ++n)
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          const float x = simt::exp2_approx(fmaf(p[m][n][j], scale_log2, -lse2[m][j / 2]));
-          float dp = ds[m][n][j];
-          if constexpr (kDrops) dp = kept.keeps(n, j) ? dp * g.dropout.factor : 0.0f;
-          ds[m][n][j] = x * (dp - delta[m][j / 2]);
-        }
-    }
+    score_gradients<false, kDrops>(
+        p, ds, g, kDrops ? first_dropout_block(g, at.sequence, at.head) : 0, query, key,
+        [&](int m, int, int j) { return lse2[m][j / 2]; }, [&](int m, int, int j) { return delta[m][j / 2]; });
     add_weighted_rows<T>(dq, ds, k_tile);
   };
   stream_items((keys_seen + S::kStream - 1) / S::kStream, load, compute);
@@ -219,7 +211,7 @@ __global__ void __launch_bounds__(QueryShape<kHead>::kThreads, 2)
   float scales[kM][2];
 #pragma unroll
   for (int m = 0; m < kM; ++m) scales[m][0] = scales[m][1] = g.scale;
-  store_rows(dqkv + (at_head.q - qkv), g.qkv_stride, first_query, g.context, dq, scales, q, warp_row);
+  store_rows(dqkv + (head.q - qkv), g.qkv_stride, first_query, g.context, dq, scales, q, warp_row);
 }
 
 template <class T, int kHead>

@@ -78,6 +78,17 @@ struct RunningSoftmax {
         sum[m][half] += __shfl_xor_sync(kWarp, sum[m][half], 2);
       }
   }
+
+  /// lse of the rows from `query` on, after `finish`.
+  SIMT_DEV void store_lse(float* lse, int query, const Geometry& g) const {
+#pragma unroll
+    for (int m = 0; m < kM; ++m)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = query + fragment_row(m, half * 2);
+        if (threadIdx.x % 4 == 0 && row < g.context) lse[row] = max[m][half] * g.scale + logf(sum[m][half]);
+      }
+  }
 };
 
 /// Dropped probabilities become 0.
@@ -95,7 +106,7 @@ SIMT_DEV void drop(float (&s)[kM][kN][4], const Geometry& g, uint64_t first_bloc
   }
 }
 
-/// Block: one tile of queries of one head of one sequence; blockIdx.x counts tiles, then heads, then sequences.
+/// Block: one tile of queries of one head of one sequence.
 template <class T, int kHead, bool kDrops>
 __global__ void __launch_bounds__(Shape<kHead>::kThreads, 2)
     forward_kernel(T* out, float* lse, const T* qkv, Geometry g) {
@@ -107,56 +118,48 @@ __global__ void __launch_bounds__(Shape<kHead>::kThreads, 2)
   T* v = k + 2 * S::kTileElements;
 
   const int tiles = (g.context + S::kQueries - 1) / S::kQueries;
-  const int tile = tiles - 1 - static_cast<int>(blockIdx.x % static_cast<unsigned>(tiles));
-  const int64_t head_of_all = blockIdx.x / static_cast<unsigned>(tiles);
-  const int head = static_cast<int>(head_of_all % g.heads);
-  const int64_t sequence = head_of_all / g.heads;
-  const T* q_head = qkv + sequence * g.context * g.qkv_stride + head * kHead;
-  const T* k_head = q_head + (g.heads - head + head / (g.heads / g.kv_heads)) * kHead;
+  const Place at(tiles, g.heads);
+  const int first_query = (tiles - 1 - at.tile) * S::kQueries;  // those with most keys start first
+  const T* q_head = qkv + at.sequence * g.context * g.qkv_stride + at.head * kHead;
+  const T* k_head = q_head + (g.heads - at.head + at.head / (g.heads / g.kv_heads)) * kHead;
   const T* v_head = k_head + g.kv_heads * kHead;
-  [[maybe_unused]] const uint64_t first_block = kDrops ? first_dropout_block(g, sequence, head) : 0;
+  [[maybe_unused]] const uint64_t first_block = kDrops ? first_dropout_block(g, at.sequence, at.head) : 0;
 
   const int warp_row = static_cast<int>(threadIdx.x / 32) * kM * 16;
-  const int query = tile * S::kQueries + warp_row, last_query = query + kM * 16 - 1;
-  const int keys_seen = g.causal ? min(tile * S::kQueries + S::kQueries, g.context) : g.context;
+  const int query = first_query + warp_row, last_query = query + kM * 16 - 1;
+  const int keys_seen = g.causal ? min(first_query + S::kQueries, g.context) : g.context;
 
   float acc[kM][kColumns][4] = {};
   RunningSoftmax<kM> softmax;
-  load_tile<kHead, S::kQueries, S::kThreads>(q, q_head, g.qkv_stride, tile * S::kQueries, g.context);
+  load_tile<kHead, S::kQueries, S::kThreads>(q, q_head, g.qkv_stride, first_query, g.context);
   const auto load = [&](int i, int buffer) {
-    const int key = i * S::kKeys, at = buffer * S::kTileElements;
-    load_tile<kHead, S::kKeys, S::kThreads>(k + at, k_head, g.qkv_stride, key, g.context);
-    load_tile<kHead, S::kKeys, S::kThreads>(v + at, v_head, g.qkv_stride, key, g.context);
+    const int key = i * S::kKeys, to = buffer * S::kTileElements;
+    load_tile<kHead, S::kKeys, S::kThreads>(k + to, k_head, g.qkv_stride, key, g.context);
+    load_tile<kHead, S::kKeys, S::kThreads>(v + to, v_head, g.qkv_stride, key, g.context);
   };
   const float scale_log2 = g.scale * kLog2E;
   const auto compute = [&](int i, int buffer) {
-    const int key = i * S::kKeys, at = buffer * S::kTileElements;
+    const int key = i * S::kKeys, from = buffer * S::kTileElements;
     if (query >= g.context || (g.causal && key > last_query)) return;  // for the whole warp: nothing to see
     float s[kM][kN][4];
-    row_products<kHead>(s, q, warp_row, k + at);
+    row_products<kHead>(s, q, warp_row, k + from);
     if (!sees_all(g, query, key + S::kKeys - 1)) hide_unseen<false>(s, g, query, key);
     softmax.take(s, acc, scale_log2);
     if constexpr (kDrops) drop(s, g, first_block, query, key);
-    add_weighted_rows<T>(acc, s, v + at);
+    add_weighted_rows<T>(acc, s, v + from);
   };
   stream_items((keys_seen + S::kKeys - 1) / S::kKeys, load, compute);
 
   if (query >= g.context) return;
   softmax.finish();
+  softmax.store_lse(lse + at.head_of_all * g.context, query, g);
   float factor[kM][2];
 #pragma unroll
   for (int m = 0; m < kM; ++m)
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const float sum = softmax.sum[m][half];
-      factor[m][half] = (kDrops ? g.dropout.factor : 1.0f) / sum;
-      const int row = query + fragment_row(m, half * 2);
-      if (threadIdx.x % 4 == 0 && row < g.context) {
-        lse[head_of_all * g.context + row] = softmax.max[m][half] * g.scale + logf(sum);
-      }
-    }
-  T* out_head = out + sequence * g.context * g.out_stride + head * kHead;
-  store_rows(out_head, g.out_stride, query - warp_row, g.context, acc, factor, q, warp_row);
+    for (int half = 0; half < 2; ++half) factor[m][half] = (kDrops ? g.dropout.factor : 1.0f) / softmax.sum[m][half];
+  T* out_head = out + at.sequence * g.context * g.out_stride + at.head * kHead;
+  store_rows(out_head, g.out_stride, first_query, g.context, acc, factor, q, warp_row);
 }
 
 template <class T, int kHead>

@@ -1,4 +1,5 @@
-// Which probabilities of a fragment count: causality, the end of the context, dropout. Layouts: attention_tile.cuh.
+// Where a block works, and which probabilities of a fragment count: causality, the end of the context, dropout. Layout
+// of fragments: attention_tile.cuh.
 #pragma once
 
 #include "core/base/rng.h"
@@ -6,6 +7,20 @@
 #include "kernels/cuda/element.h"
 
 namespace trident::cuda::attention {
+
+/// The tile, head and sequence of a block. blockIdx.x counts tiles, then heads, then sequences: blocks that run at a
+/// time share a head's keys in the L2 cache.
+struct Place {
+  int tile, head;
+  int64_t head_of_all, sequence;
+  SIMT_DEV Place(int tiles, int heads)
+      : tile(static_cast<int>(blockIdx.x % static_cast<unsigned>(tiles))),
+        head(0),
+        head_of_all(blockIdx.x / static_cast<unsigned>(tiles)),
+        sequence(head_of_all / heads) {
+    head = static_cast<int>(head_of_all - sequence * heads);
+  }
+};
 
 /// The row of a fragment's element i, and its column, within the warp's scores.
 SIMT_DEV int fragment_row(int m, int i) { return m * 16 + i / 2 * 8 + static_cast<int>(threadIdx.x & 31) / 4; }

@@ -133,19 +133,6 @@ SIMT_DEV float dropout_factor(const Geometry& g, uint64_t first_block, int query
   return keep_bits(g.dropout, row + static_cast<uint64_t>(key / 4)) >> (key % 4) & 1 ? g.dropout.factor : 0.0f;
 }
 
-/// A block's place: tile, then head, then sequence, counted by blockIdx.x.
-struct Place {
-  int first, head;
-  int64_t sequence, head_of_all;
-  SIMT_DEV Place(const Geometry& g, int heads) {
-    const auto tiles = static_cast<unsigned>((g.context + kTile - 1) / kTile);
-    first = static_cast<int>(blockIdx.x % tiles) * kTile;
-    head_of_all = blockIdx.x / tiles;
-    head = static_cast<int>(head_of_all % heads);
-    sequence = head_of_all / heads;
-  }
-};
-
 /// The running softmax of a thread's rows; every thread of a row holds the same.
 struct RunningSoftmax {
   float max[kRows], sum[kRows];
@@ -182,7 +169,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
     forward_kernel(T* out, float* lse, const T* qkv, Geometry g, bool wide) {
   SIMT_DYN_SMEM(float, q);
   float *k = q + kTileFloats<kHead>, *v = k + kTileFloats<kHead>, *weights = v + kTileFloats<kHead>;
-  const Place at(g, g.heads);
+  const Place at((g.context + kTile - 1) / kTile, g.heads);
+  const int first_query = at.tile * kTile;
   const T* rows = qkv + at.sequence * g.context * g.qkv_stride;
   const T* k_head = rows + (g.heads + at.head / (g.heads / g.kv_heads)) * g.head_size;
   const T* v_head = k_head + g.kv_heads * g.head_size;
@@ -190,8 +178,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
 
   float acc[kRows][kHead / 16] = {};
   RunningSoftmax softmax{{-INFINITY, -INFINITY, -INFINITY, -INFINITY}, {}};
-  load_rows<kHead>(q, rows + at.head * g.head_size, g.qkv_stride, at.first, g, wide);
-  const int keys_seen = g.causal ? min(at.first + kTile, g.context) : g.context;
+  load_rows<kHead>(q, rows + at.head * g.head_size, g.qkv_stride, first_query, g, wide);
+  const int keys_seen = g.causal ? min(first_query + kTile, g.context) : g.context;
   for (int key = 0; key < keys_seen; key += kTile) {
     __syncthreads();
     load_rows<kHead>(k, k_head, g.qkv_stride, key, g, wide);
@@ -203,14 +191,14 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
     for (int i = 0; i < kRows; ++i)
 #pragma unroll
       for (int j = 0; j < kCols; ++j) {
-        s[i][j] = sees(g, at.first + own_row(i), key + stream_column(j)) ? s[i][j] * g.scale : -INFINITY;
+        s[i][j] = sees(g, first_query + own_row(i), key + stream_column(j)) ? s[i][j] * g.scale : -INFINITY;
       }
     softmax.take(s, acc);
 #pragma unroll
     for (int i = 0; i < kRows; ++i)
 #pragma unroll
       for (int j = 0; j < kCols; ++j) {
-        s[i][j] *= dropout_factor(g, first_block, at.first + own_row(i), key + stream_column(j));
+        s[i][j] *= dropout_factor(g, first_block, first_query + own_row(i), key + stream_column(j));
       }
     publish(weights, s);
     __syncwarp();
@@ -220,13 +208,13 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
 #pragma unroll
   for (int i = 0; i < kRows; ++i) {
     factor[i] = 1 / softmax.sum[i];
-    const int row = at.first + own_row(i);
+    const int row = first_query + own_row(i);
     if (thread_x() == 0 && row < g.context) {
       lse[at.head_of_all * g.context + row] = softmax.max[i] + logf(softmax.sum[i]);
     }
   }
   T* out_head = out + at.sequence * g.context * g.out_stride + at.head * g.head_size;
-  store_rows<kHead>(out_head, g.out_stride, at.first, g, acc, factor);
+  store_rows<kHead>(out_head, g.out_stride, first_query, g, acc, factor);
 }
 
 /// ds of one score, which becomes its probability after dropout. `dp` comes without dropout.
@@ -246,19 +234,20 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
   SIMT_DYN_SMEM(float, k);
   float *v = k + kTileFloats<kHead>, *q = v + kTileFloats<kHead>, *d = q + kTileFloats<kHead>;
   float *p_weights = d + kTileFloats<kHead>, *ds_weights = p_weights + kWeightFloats;
-  const Place at(g, g.kv_heads);
+  const Place at((g.context + kTile - 1) / kTile, g.kv_heads);
+  const int first_key = at.tile * kTile;
   const int64_t row0 = at.sequence * g.context;
   const int64_t k_offset = row0 * g.qkv_stride + (g.heads + at.head) * g.head_size;
   const int64_t v_offset = k_offset + static_cast<int64_t>(g.kv_heads) * g.head_size;
 
   float dk[kRows][kHead / 16] = {}, dv[kRows][kHead / 16] = {};
-  load_rows<kHead>(k, qkv + k_offset, g.qkv_stride, at.first, g, wide);
-  load_rows<kHead>(v, qkv + v_offset, g.qkv_stride, at.first, g, wide);
+  load_rows<kHead>(k, qkv + k_offset, g.qkv_stride, first_key, g, wide);
+  load_rows<kHead>(v, qkv + v_offset, g.qkv_stride, first_key, g, wide);
   const int group = g.heads / g.kv_heads;
   for (int head = at.head * group; head < (at.head + 1) * group; ++head) {
     const uint64_t first_block = first_dropout_block(g, at.sequence, head);
     const float* of_head = statistics + (at.sequence * g.heads + head) * 2 * g.padded;
-    for (int query = g.causal ? at.first : 0; query < g.context; query += kTile) {
+    for (int query = g.causal ? first_key : 0; query < g.context; query += kTile) {
       __syncthreads();
       load_rows<kHead>(q, qkv + row0 * g.qkv_stride + head * g.head_size, g.qkv_stride, query, g, wide);
       load_rows<kHead>(d, dout + row0 * g.out_stride + head * g.head_size, g.out_stride, query, g, wide);
@@ -270,7 +259,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
       for (int i = 0; i < kRows; ++i)
 #pragma unroll
         for (int j = 0; j < kCols; ++j) {
-          ds[i][j] = score_gradient(s[i][j], ds[i][j], g, first_block, query + stream_column(j), at.first + own_row(i),
+          ds[i][j] = score_gradient(s[i][j], ds[i][j], g, first_block, query + stream_column(j), first_key + own_row(i),
                                     of_head);
         }
       publish(p_weights, s);
@@ -281,8 +270,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
     }
   }
   const float one[kRows] = {1, 1, 1, 1}, scale[kRows] = {g.scale, g.scale, g.scale, g.scale};
-  store_rows<kHead>(dqkv + v_offset, g.qkv_stride, at.first, g, dv, one);
-  store_rows<kHead>(dqkv + k_offset, g.qkv_stride, at.first, g, dk, scale);
+  store_rows<kHead>(dqkv + v_offset, g.qkv_stride, first_key, g, dv, one);
+  store_rows<kHead>(dqkv + k_offset, g.qkv_stride, first_key, g, dk, scale);
 }
 
 /// dq of one tile of queries: streams the key tiles that it sees.
@@ -292,7 +281,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
   SIMT_DYN_SMEM(float, q);
   float *d = q + kTileFloats<kHead>, *k = d + kTileFloats<kHead>, *v = k + kTileFloats<kHead>;
   float* weights = v + kTileFloats<kHead>;
-  const Place at(g, g.heads);
+  const Place at((g.context + kTile - 1) / kTile, g.heads);
+  const int first_query = at.tile * kTile;
   const int64_t row0 = at.sequence * g.context;
   const int64_t q_offset = row0 * g.qkv_stride + at.head * g.head_size;
   const T* k_head = qkv + row0 * g.qkv_stride + (g.heads + at.head / (g.heads / g.kv_heads)) * g.head_size;
@@ -301,9 +291,9 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
   const float* of_head = statistics + at.head_of_all * 2 * g.padded;
 
   float dq[kRows][kHead / 16] = {};
-  load_rows<kHead>(q, qkv + q_offset, g.qkv_stride, at.first, g, wide);
-  load_rows<kHead>(d, dout + row0 * g.out_stride + at.head * g.head_size, g.out_stride, at.first, g, wide);
-  const int keys_seen = g.causal ? min(at.first + kTile, g.context) : g.context;
+  load_rows<kHead>(q, qkv + q_offset, g.qkv_stride, first_query, g, wide);
+  load_rows<kHead>(d, dout + row0 * g.out_stride + at.head * g.head_size, g.out_stride, first_query, g, wide);
+  const int keys_seen = g.causal ? min(first_query + kTile, g.context) : g.context;
   for (int key = 0; key < keys_seen; key += kTile) {
     __syncthreads();
     load_rows<kHead>(k, k_head, g.qkv_stride, key, g, wide);
@@ -316,15 +306,15 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
     for (int i = 0; i < kRows; ++i)
 #pragma unroll
       for (int j = 0; j < kCols; ++j) {
-        ds[i][j] =
-            score_gradient(s[i][j], ds[i][j], g, first_block, at.first + own_row(i), key + stream_column(j), of_head);
+        ds[i][j] = score_gradient(s[i][j], ds[i][j], g, first_block, first_query + own_row(i), key + stream_column(j),
+                                  of_head);
       }
     publish(weights, ds);
     __syncwarp();
     add_rows<kHead>(dq, weights, k);
   }
   const float scale[kRows] = {g.scale, g.scale, g.scale, g.scale};
-  store_rows<kHead>(dqkv + q_offset, g.qkv_stride, at.first, g, dq, scale);
+  store_rows<kHead>(dqkv + q_offset, g.qkv_stride, first_query, g, dq, scale);
 }
 
 /// Calls f with the dtype's tag and the rounded head size as an integral constant.
