@@ -58,6 +58,12 @@ SIMT_DEV void mma_f16_16816_row(float (&d)[kTiles][4], const uint32_t (&a)[4], c
 #pragma unroll
   for (int i = 0; i < kTiles; ++i) mma_f16_16816(d[i], a, b[i][0], b[i][1]);
 }
+// 2^x to 2 ulp in one instruction; results below 2^-126 become 0
+SIMT_DEV float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 template <class... P, class... A>
 inline cudaError_t launch(void (*k)(P...), dim3 g, dim3 b, size_t smem, cudaStream_t s, A&&... a) {
   if (smem > 48 * 1024) {

@@ -34,6 +34,10 @@ inline unsigned __umulhi(unsigned a, unsigned b) {
 namespace simt {
 inline float exp_approximate(float x) { return ::expf(x); }
 inline float log_approximate(float x) { return ::logf(x); }
+inline float exp2_approx(float x) {
+  const float y = ::exp2f(x);
+  return y < 0x1p-126f ? 0.0f : y;
+}
 }  // namespace simt
 // glibc declares these names without exporting them, so they cannot be defined.
 #define __expf ::simt::exp_approximate

@@ -26,6 +26,8 @@ double round_to(DType dtype, double x) {
   }
 }
 
+double underflow(DType dtype) { return dtype == DType::f16 ? 0x1p-25 : dtype == DType::f64 ? 0x1p-1022 : 0x1p-126; }
+
 Values Random::normal(DType dtype, int64_t n, double deviation, double mean) {
   Values values(static_cast<size_t>(n));
   for (double& x : values) x = round_to(dtype, mean + deviation * static_cast<double>(random_normal(key_, next_++)));

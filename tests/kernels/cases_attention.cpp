@@ -8,7 +8,9 @@
 // Backward (out and lse are given, f the dropout factor, delta = do . o, dp = f do . v):
 //   e_ds = p kLambda sqrt(K) (f sum|do v| + sum|do o|) + |ds| (r + 2 + c)
 //   dv: sum_i p f |do| (r + kLambda sqrt(n) + c);   dq, dk: scale sum |k or q| (e_ds + kLambda sqrt(n) |ds|)
-// with n the number of rows that add up: C for dq, C H/G for dk and dv.
+// with n the number of rows that add up: C for dq, C H/G for dk and dv. Where p f and ds are kept in the compute dtype,
+// each also errs by its underflow u (f16: 2^-25; a probability, scaled by at most exp(maximum so far - last maximum) <= 1
+// later, by no more): sum_j u f |v_j| for out, sum_i u f |do| for dv, scale sum u |k or q| for dq, dk.
 #include <cmath>
 
 #include "cases.h"
@@ -119,7 +121,8 @@ Bounds forward_bounds(const Spec& s, const Oracle& oracle) {
       const double p = std::exp(row.score[j] - lse[row.lse]) * keep_factor(s);
       for (size_t k = 0; k < K; ++k) {
         out_bound[row.out + k] +=
-            kEps * p * std::abs(qkv[row.value[j] + k]) * (row.relative + kLambda * root_c + compute_eps(s));
+            std::abs(qkv[row.value[j] + k]) *
+            (kEps * p * (row.relative + kLambda * root_c + compute_eps(s)) + underflow(s.dtype) * keep_factor(s));
       }
     }
   });
@@ -133,6 +136,7 @@ Bounds backward_bounds(const Spec& s, const Oracle& oracle) {
   const double root_c = kLambda * std::sqrt(static_cast<double>(s.context));
   const double root_group = root_c * std::sqrt(static_cast<double>(s.heads / s.kv_heads));
   const double e_dot = kLambda * std::sqrt(static_cast<double>(K)), c = compute_eps(s), f = keep_factor(s);
+  const double u = underflow(s.dtype);
   Values bound(qkv.size(), 0.0);
   for_each_query(s, qkv, lse, [&](const QueryRow& row) {
     const double delta = product(dout, row.out, out, row.out, K, false);
@@ -146,9 +150,9 @@ Bounds backward_bounds(const Spec& s, const Oracle& oracle) {
           p * (e_dot * f * product(dout, row.out, qkv, row.value[j], K, true) + e_delta) + ds * (row.relative + 2 + c);
       for (size_t k = 0; k < K; ++k) {
         const double q_k = std::abs(qkv[row.query + k]), k_k = std::abs(qkv[row.key[j] + k]);
-        bound[row.value[j] + k] += kEps * p * f * std::abs(dout[row.out + k]) * (row.relative + root_group + c);
-        bound[row.query + k] += kEps * s.scale() * k_k * (e_ds + root_c * ds);
-        bound[row.key[j] + k] += kEps * s.scale() * q_k * (e_ds + root_group * ds);
+        bound[row.value[j] + k] += f * std::abs(dout[row.out + k]) * (kEps * p * (row.relative + root_group + c) + u);
+        bound[row.query + k] += s.scale() * k_k * (kEps * (e_ds + root_c * ds) + u);
+        bound[row.key[j] + k] += s.scale() * q_k * (kEps * (e_ds + root_group * ds) + u);
       }
     }
   });
@@ -228,6 +232,23 @@ std::vector<Case> attention_cases() {
     push({1, 130, 2, 2, 64, dtype, 1.0, true, 0.1f});
     push({2, 7, 2, 1, 8, dtype, 1.0, false, 0.5f});
   }
+  // The head sizes that tensor cores take, at the edges of their tiles (16, 32, 64 and 128 positions); each context with
+  // other heads, so that every size meets one and several query heads a kv head, both masks, with and without dropout.
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    for (const int64_t head_size : {64, 96, 128}) {
+      push({2, 1, 2, 2, head_size, dtype, 1.0, false});
+      push({1, 16, 1, 1, head_size, dtype, 1.0, true, 0.25f});
+      push({1, 63, 3, 1, head_size, dtype});
+      push({1, 64, 2, 1, head_size, dtype, 1.0, false, 0.1f});
+      push({2, 65, 2, 1, head_size, dtype, 1.0, true, 0.1f});
+      push({1, 130, 1, 1, head_size, dtype, 1.0, false});
+      push({1, 200, 2, 1, head_size, dtype, 1.0, true, 0.2f});
+    }
+  }
+  push({1, 300, 1, 1, 64, DType::bf16});
+  push({1, 70, 2, 1, 80, DType::bf16});  // tensor cores take no other size
+  push({1, 33, 1, 1, 256, DType::f32, 1.0, true, 0.1f});
+  push({1, 40, 2, 1, 200, DType::f16, 1.0, false});
   return list;
 }
 

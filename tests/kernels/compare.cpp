@@ -169,9 +169,6 @@ class Placed final : public Arguments {
   std::map<std::string, Block, std::less<>> blocks_;
 };
 
-/// Below this a dtype's numbers may be flushed to zero, or are spaced wider than its eps says.
-double underflow(DType dtype) { return dtype == DType::f16 ? 0x1p-25 : dtype == DType::f64 ? 0x1p-1022 : 0x1p-126; }
-
 /// The worst element of an output, as a line; empty when every element is within its tolerance.
 std::string worst_element(const Operand& o, const Values& got, const Values& want, const Bounds& bounds) {
   const auto bound = bounds.find(o.name);
