@@ -283,7 +283,11 @@ cudaError_t launch(void (*k)(P...), dim3 g, dim3 b, size_t smem, cudaStream_t s,
   struct Call {
     void (*k)(P...);
     std::tuple<P...> t;
-  };  // kernel parameters are copied at launch time
+  };                       // kernel parameters are copied at launch time
+  if (smem > 48 * 1024) {  // as the nvcc side does
+    const cudaError_t e = cudaFuncSetAttribute((const void*)k, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)smem);
+    if (e != cudaSuccess) return e;
+  }
   auto c = std::shared_ptr<Call>(new Call{k, {static_cast<P>(std::forward<A>(a))...}});
   return enqueue_launch({(const void*)k, __PRETTY_FUNCTION__, g, b, smem,
                          [](void* p) {
