@@ -48,6 +48,9 @@ bool absent_or_bytes(const Tensor& scratch) {
   return !scratch.defined() || (scratch.rank == 1 && scratch.dtype == DType::u8);
 }
 
+bool is_dropout(const DropoutSpec& spec) { return spec.p >= 0 && spec.p < 1 && spec.first_row >= 0; }
+constexpr const char* kDropoutRule = "p is in [0, 1) and first_row is not negative";
+
 template <class R>
 void require_norm(const R& r, const NormArgs& a) {
   const bool layer = a.kind == NormKind::layer_norm;
@@ -86,10 +89,18 @@ void check(const GemmArgs& a) {
 
 void check_norm_forward(const NormArgs& a) {
   const auto r = rules("norm_forward", Named{"y_TD", &a.y_TD}, Named{"mean_T", &a.mean_T}, Named{"rstd_T", &a.rstd_T},
-                       Named{"x_TD", &a.x_TD}, Named{"w_D", &a.w_D}, Named{"b_D", &a.b_D});
+                       Named{"x_TD", &a.x_TD}, Named{"w_D", &a.w_D}, Named{"b_D", &a.b_D},
+                       Named{"stream_TD", &a.stream_TD}, Named{"addend_TD", &a.addend_TD});
   require_norm(r, a);
   r.require(same_kind(a.y_TD, a.x_TD), "y is like x");
   r.require(!a.b_D.defined() || same_kind(a.b_D, a.w_D), "b is like w");
+  if (a.addend_TD.defined()) {
+    r.require(same_kind(a.addend_TD, a.x_TD), "addend is like x");
+    r.require(!a.stream_TD.defined() || same_kind(a.stream_TD, a.x_TD), "stream is like x");
+    r.require(is_dropout(a.drop), kDropoutRule);
+  } else {
+    r.require(!a.stream_TD.defined() && a.drop.p == 0, "stream and dropout come with an addend");
+  }
 }
 
 void check(const NormBackwardArgs& a) {
@@ -159,14 +170,14 @@ void check_dropout_add(const Tensor& y_TN, const Tensor& x_TN, const Tensor& z_T
   const auto r = rules("dropout_add", Named{"y_TN", &y_TN}, Named{"x_TN", &x_TN}, Named{"z_TN", &z_TN});
   r.require(y_TN.rank == 2 && is_float(y_TN.dtype), "y is [T, N] of a float dtype");
   r.require(same_kind(z_TN, y_TN) && (!x_TN.defined() || same_kind(x_TN, y_TN)), "x and z are like y");
-  r.require(spec.p >= 0 && spec.p < 1 && spec.first_row >= 0, "p is in [0, 1) and first_row is not negative");
+  r.require(is_dropout(spec), kDropoutRule);
 }
 
 void check_dropout_backward(const Tensor& dz_TN, const Tensor& dy_TN, const DropoutSpec& spec) {
   const auto r = rules("dropout_backward", Named{"dz_TN", &dz_TN}, Named{"dy_TN", &dy_TN});
   r.require(dy_TN.rank == 2 && is_float(dy_TN.dtype), "dy is [T, N] of a float dtype");
   r.require(same_kind(dz_TN, dy_TN), "dz is like dy");
-  r.require(spec.p >= 0 && spec.p < 1 && spec.first_row >= 0, "p is in [0, 1) and first_row is not negative");
+  r.require(is_dropout(spec), kDropoutRule);
 }
 
 void check_bias_backward(const Tensor& db_N, const Tensor& dy_TN) {

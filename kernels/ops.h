@@ -33,15 +33,28 @@ struct GemmArgs {
   Tensor scratch;  ///< u8, scratch_bytes(args)
 };
 
+/// Keep an element when uniform01 >= p and scale it by 1/(1-p). Element (row, col) of a [T, N] tensor uses word
+/// (first_row + row) * N + col of `key`: the global row, so that every grid drops the same elements. p = 0: none.
+struct DropoutSpec {
+  float p = 0;
+  RandomKey key;
+  int64_t first_row = 0;
+};
+
 enum class NormKind : uint8_t { layer_norm, rms_norm };
 
 /// LayerNorm: y = (x - mean) * rstd * w + b (b may be absent); RMSNorm: y = x * rstd * w, mean and b absent.
 /// rstd = 1 / sqrt(variance or mean square + eps), statistics in f32.
+/// With `addend_TD` a residual joins on the way in and x_TD is an output too: x = stream + dropout(addend), rounded to
+/// the compute dtype, and the norm is of the rounded x. `stream_TD` may be absent: x = dropout(addend). x may be stream
+/// or addend; y may be none of them. The same bits as dropout_add(x, stream, addend, drop) and then norm_forward.
 struct NormArgs {
   NormKind kind = NormKind::layer_norm;
   float eps = 1e-5f;
   Tensor y_TD, mean_T, rstd_T;  ///< outputs of forward; inputs (statistics only) of backward
   Tensor x_TD, w_D, b_D;
+  Tensor stream_TD, addend_TD;  ///< both like x; forward only
+  DropoutSpec drop;             ///< of addend
 };
 /// Backward. dx = (gradient through the norm) + residual_TD when that is defined: the residual stream's gradient joins
 /// here, in one pass (residual may be dx itself; dy may not). dw, db accumulate.
@@ -59,14 +72,6 @@ struct RopeArgs {
   int64_t context = 0, heads = 0, head_size = 0;
   double theta = 10000.0;
   bool inverse = false;
-};
-
-/// Keep an element when uniform01 >= p and scale it by 1/(1-p). Element (row, col) of a [T, N] tensor uses word
-/// (first_row + row) * N + col of `key`: the global row, so that every grid drops the same elements. p = 0: none.
-struct DropoutSpec {
-  float p = 0;
-  RandomKey key;
-  int64_t first_row = 0;
 };
 
 /// Causal softmax(q k^T * scale) v for B = T / context sequences, without ever holding a [C, C] matrix.

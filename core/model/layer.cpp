@@ -25,16 +25,16 @@ Layer::Layer(const ModelShape& shape, int64_t index)
 
 Tensor Layer::forward(Exec& ex, const BlockParams& p, Tensor x_RD, Saved& saved) const {
   const int64_t rows = x_RD.dim[0];
-  Tensor x1_RD = saved.alloc(ex.dtype, {rows, shape_.hidden});
+  Tensor x1_RD = saved.alloc(ex.dtype, {rows, shape_.hidden}), y_RD = saved.alloc(ex.dtype, {rows, shape_.hidden});
+  Tensor h_RD;
   {
     const ScratchScope scope(ex.scratch);
     Tensor z_RD = attention_.forward(ex, p, norm1_.forward(ex, p, x_RD, saved), saved);
-    ex.ops.dropout_add(ex.stream, x1_RD, x_RD, z_RD, residual_dropout(ex, shape_, attention_purpose_, rows));
+    h_RD = norm2_.forward(ex, p, x1_RD, {x_RD, z_RD, residual_dropout(ex, shape_, attention_purpose_, rows)}, saved);
   }
-  Tensor y_RD = saved.alloc(ex.dtype, {rows, shape_.hidden});
   {
     const ScratchScope scope(ex.scratch);
-    Tensor z_RD = mlp_.forward(ex, p, norm2_.forward(ex, p, x1_RD, saved), saved);
+    Tensor z_RD = mlp_.forward(ex, p, h_RD, saved);
     ex.ops.dropout_add(ex.stream, y_RD, x1_RD, z_RD, residual_dropout(ex, shape_, mlp_purpose_, rows));
   }
   return y_RD;

@@ -16,6 +16,10 @@ NormLayer::NormLayer(const ModelShape& shape, const std::string& name, std::vect
 }
 
 Tensor NormLayer::forward(Exec& ex, const BlockParams& p, Tensor x_RD, Saved& saved) const {
+  return forward(ex, p, x_RD, ResidualJoin{}, saved);
+}
+
+Tensor NormLayer::forward(Exec& ex, const BlockParams& p, Tensor x_RD, const ResidualJoin& join, Saved& saved) const {
   const int64_t rows = x_RD.dim[0];
   NormArgs args{.kind = kind_, .eps = eps_, .x_TD = x_RD, .w_D = p.value.at(weight_)};
   args.y_TD = saved.alloc(ex.dtype, {rows, x_RD.dim[1]});
@@ -24,6 +28,9 @@ Tensor NormLayer::forward(Exec& ex, const BlockParams& p, Tensor x_RD, Saved& sa
     args.mean_T = saved.alloc(ex.wide(), {rows});
     args.b_D = p.value.at(bias_);
   }
+  args.stream_TD = join.stream_RD;
+  args.addend_TD = join.addend_RD;
+  args.drop = join.drop;
   ex.ops.norm_forward(ex.stream, args);
   saved.push(x_RD);
   saved.push(args.rstd_T);

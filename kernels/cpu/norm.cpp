@@ -1,9 +1,11 @@
-// LayerNorm and RMSNorm. Forward reads a row three times, out of L1; statistics are two-pass, in f32.
+// LayerNorm and RMSNorm. Forward reads a row three times, out of L1, where a residual that joins has just put it;
+// statistics are two-pass, in f32.
 // Backward: dx row by row; dw and db are summed over fixed chunks of rows, the chunks added in order afterwards.
 //
 // Legend: T rows, D hidden, N chunks of rows.
 #include <cmath>
 
+#include "kernels/cpu/dropout.h"
 #include "kernels/cpu/families.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd.h"
@@ -26,6 +28,15 @@ float row_sum(int64_t n, F f) {
   }
   vector_steps(i, n, [&](int64_t j, auto lanes) { even += f(j, lanes); });
   return sum_lanes(even + odd);
+}
+
+/// x of one row, where a residual joins: stream + dropout(addend).
+template <class T>
+void join_row(const NormArgs& args, int64_t t) {
+  const int64_t d = args.x_TD.dim[1], at = t * d;
+  const T* stream_D = args.stream_TD.defined() ? args.stream_TD.as<T>() + at : nullptr;
+  const uint64_t first = static_cast<uint64_t>(args.drop.first_row + t) * static_cast<uint64_t>(d);
+  dropout_add_run(args.x_TD.as<T>() + at, stream_D, args.addend_TD.as<T>() + at, d, args.drop, first);
 }
 
 template <class T>
@@ -103,7 +114,10 @@ void norm_forward(const NormArgs& args) {
     const T* w_D = args.w_D.as<T>();
     const T* b_D = args.b_D.defined() ? args.b_D.as<T>() : nullptr;
     parallel_range(rows, args.x_TD.numel(), [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) forward_row<T>(args, t, w_D, b_D);
+      for (int64_t t = begin; t < end; ++t) {
+        if (args.addend_TD.defined()) join_row<T>(args, t);
+        forward_row<T>(args, t, w_D, b_D);
+      }
     });
   });
 }

@@ -1,9 +1,9 @@
 // Elementwise operations, dropout and column sums. All are bound by memory: each element is read once, written once.
 #include <cmath>
 
+#include "kernels/cpu/dropout.h"
 #include "kernels/cpu/families.h"
 #include "kernels/cpu/parallel.h"
-#include "kernels/cpu/random.h"
 #include "kernels/cpu/simd.h"
 
 namespace trident::cpu {
@@ -101,7 +101,7 @@ void activation_backward(ActivationKind kind, Tensor dx, Tensor dy_TF, Tensor x)
 }
 
 void dropout_add(Tensor y_TN, Tensor x_TN, Tensor z_TN, const DropoutSpec& drop) {
-  constexpr int64_t kRun = 512;  // factors made at a time
+  constexpr int64_t kRun = 512;  // elements; shares begin at its multiples
   const int64_t n = z_TN.numel();
   const uint64_t first = static_cast<uint64_t>(drop.first_row) * static_cast<uint64_t>(z_TN.row_size());
   with_float(z_TN.dtype, [&](auto tag) {
@@ -110,17 +110,8 @@ void dropout_add(Tensor y_TN, Tensor x_TN, Tensor z_TN, const DropoutSpec& drop)
     const T* z = z_TN.as<T>();
     const T* x = x_TN.defined() ? x_TN.as<T>() : nullptr;
     parallel_range((n + kRun - 1) / kRun, n, [&](int64_t begin, int64_t end) {
-      float factor[kRun];
-      std::fill(factor, factor + kRun, 1.0f);
-      for (int64_t run = begin * kRun; run < std::min(end * kRun, n); run += kRun) {
-        const int64_t count = std::min(kRun, n - run);
-        if (drop.p > 0) dropout_factors(drop.key, first + static_cast<uint64_t>(run), count, drop.p, factor);
-        vector_steps(0, count, [&](int64_t i, auto lanes) {
-          VecF out = load(z + run + i, lanes) * load(factor + i, lanes);
-          if (x != nullptr) out += load(x + run + i, lanes);
-          store(y + run + i, out, lanes);
-        });
-      }
+      const int64_t at = begin * kRun, count = std::min(end * kRun, n) - at;
+      dropout_add_run(y + at, x == nullptr ? nullptr : x + at, z + at, count, drop, first + static_cast<uint64_t>(at));
     });
   });
 }

@@ -12,8 +12,10 @@ std::span<double> row_of(Values& x_TD, size_t t, size_t width) { return {x_TD.da
 
 }  // namespace
 
-void ReferenceOps::norm_forward(Stream, const NormArgs& args) const {
+void ReferenceOps::norm_forward(Stream stream, const NormArgs& args) const {
   check_norm_forward(args);
+  // The addend's x goes through its own dtype: the norm is of the rounded numbers, as it will be in backward.
+  if (args.addend_TD.defined()) dropout_add(stream, args.x_TD, args.stream_TD, args.addend_TD, args.drop);
   const bool centered = args.kind == NormKind::layer_norm;
   const size_t rows = static_cast<size_t>(args.x_TD.dim[0]), width = static_cast<size_t>(args.x_TD.dim[1]);
   const Values x_TD = load(args.x_TD), w_D = load(args.w_D), b_D = args.b_D.defined() ? load(args.b_D) : Values();

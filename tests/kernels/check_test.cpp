@@ -144,6 +144,10 @@ TEST_CASE("the norms' rules") {
       "y is like x");
   forward(
       layer, [](Args& a) { a.forward.b_D = dry(kHalf, {4}); }, "b is like w");
+  forward(
+      rms, [](Args& a) { a.forward.stream_TD = a.forward.x_TD; }, "stream and dropout come with an addend");
+  forward(
+      rms, [](Args& a) { a.forward.drop.p = 0.5f; }, "stream and dropout come with an addend");
   backward(
       layer,
       [](Args& a) {
@@ -162,6 +166,21 @@ TEST_CASE("the norms' rules") {
       rms, [](Args& a) { a.db_D = dry(kFull, {3}); }, "absent for RMSNorm");
   backward(
       rms, [](Args& a) { a.scratch = dry(kFull, {3}); }, "scratch is u8[bytes]");
+}
+
+TEST_CASE("the rules of a residual that joins a norm") {
+  const auto rule = [](const std::function<void(NormArgs&)>& change, const std::string& text) {
+    NormArgs right = norm_args(NormKind::rms_norm).forward;
+    right.stream_TD = right.addend_TD = right.x_TD;
+    right.drop = {.p = 0.5f, .key = {}, .first_row = 3};
+    refuses<NormArgs>(right, check_norm_forward, change, text);
+  };
+  rule([](NormArgs& a) { a.addend_TD = dry(kFull, {2, 3}); }, "addend is like x");
+  rule([](NormArgs& a) { a.stream_TD = dry(kHalf, {3, 2}); }, "stream is like x");
+  rule([](NormArgs& a) { a.addend_TD = {}; }, "stream and dropout come with an addend");
+  rule([](NormArgs& a) { a.drop.p = 1; }, "p is in [0, 1)");
+  rule([](NormArgs& a) { a.drop.first_row = -1; }, "first_row is not negative");
+  rule([](NormArgs& a) { a.addend_TD = dry(kHalf, {6}); }, "stream_TD=bf16[2,3] addend_TD=bf16[6]");
 }
 
 TEST_CASE("rope's rules") {

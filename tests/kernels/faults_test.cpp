@@ -18,6 +18,9 @@ enum class Fault {
   gemm_forgets_bias,
   gemm_keeps_half_precision_sums,
   norm_has_another_eps,
+  norm_forgets_the_stream,
+  norm_drops_by_the_first_rows_mask,
+  norm_is_of_the_sum_before_rounding,
   norm_backward_forgets_residual,
   norm_backward_overwrites_dw,
   rope_starts_at_one,
@@ -65,6 +68,9 @@ class FaultyOps final : public Ops {
   void norm_forward(Stream s, const NormArgs& args) const override {
     NormArgs a = args;
     if (is(Fault::norm_has_another_eps)) a.eps *= 2;
+    if (is(Fault::norm_forgets_the_stream)) a.stream_TD = {};
+    if (is(Fault::norm_drops_by_the_first_rows_mask)) a.drop.first_row = 0;
+    if (is(Fault::norm_is_of_the_sum_before_rounding) && a.addend_TD.defined()) return norm_unrounded(s, a);
     right_->norm_forward(s, a);
   }
   void norm_backward(Stream s, const NormBackwardArgs& args) const override {
@@ -186,6 +192,23 @@ class FaultyOps final : public Ops {
  private:
   bool is(Fault fault) const { return fault_ == fault; }
 
+  /// norm_forward with the joined x kept in f32.
+  void norm_unrounded(Stream s, const NormArgs& args) const {
+    std::vector<std::vector<float>> wide;
+    const auto widen = [&](const Tensor& t) {
+      if (!t.defined()) return t;
+      wide.emplace_back(static_cast<size_t>(t.numel()));
+      const Tensor copy(wide.back().data(), DType::f32, std::span(t.dim).first(static_cast<size_t>(t.rank)));
+      right_->scale(s, copy, t, 1);
+      return copy;
+    };
+    NormArgs a = args;
+    for (Tensor* t : {&a.w_D, &a.b_D, &a.stream_TD, &a.addend_TD, &a.x_TD, &a.y_TD}) *t = widen(*t);
+    right_->norm_forward(s, a);
+    right_->scale(s, args.x_TD, a.x_TD, 1);
+    right_->scale(s, args.y_TD, a.y_TD, 1);
+  }
+
   /// Turns row t as if it stood at position 1: row 1 of a two-row copy.
   void turn_once(Stream s, const RopeArgs& args, int64_t t) const {
     const Tensor row = args.qkv.rows(t, t + 1);
@@ -227,6 +250,9 @@ TEST_CASE("every planted fault is refused by its family's cases") {
       {Fault::gemm_forgets_bias, gemm_cases, "17x31x65 bf16->bf16"},
       {Fault::gemm_keeps_half_precision_sums, gemm_cases, "17x31x65 bf16->f32"},
       {Fault::norm_has_another_eps, norm_cases, "_forward 9x768 f32"},
+      {Fault::norm_forgets_the_stream, norm_cases, "_joined 9x768 bf16"},
+      {Fault::norm_drops_by_the_first_rows_mask, norm_cases, "_joined 9x768 bf16"},
+      {Fault::norm_is_of_the_sum_before_rounding, norm_cases, "_joined 9x768 bf16"},
       {Fault::norm_backward_forgets_residual, norm_cases, "_backward 9x768 bf16"},
       {Fault::norm_backward_overwrites_dw, norm_cases, "_backward 9x768 bf16"},
       {Fault::rope_starts_at_one, rope_cases, " bf16"},
