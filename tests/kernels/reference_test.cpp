@@ -264,7 +264,7 @@ TEST_CASE("adamw follows five steps of the published algorithm") {
 TEST_CASE("totals of a worked vector") {
   const auto ops = make_reference_ops();
   F64 x({3}, {1, -2, 3}), out({1});
-  ops->sum({}, out, x);
+  ops->sum({}, out, x, {});
   CHECK(out[0] == 2);
   ops->sum_squares({}, out, x, {});
   CHECK(out[0] == 14);
