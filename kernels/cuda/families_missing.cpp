@@ -1,13 +1,11 @@
 // Weak stand-ins for families that are not written yet; gone when all are.
 #include "core/base/error.h"
 #include "kernels/cuda/families.h"
-#include "kernels/cuda/gemm.h"
 namespace trident::cuda {
 #define MISSING(...) \
   __attribute__((weak)) __VA_ARGS__ { throw InternalError("not written yet"); }
 #define MISSING_SIZE(...) \
   __attribute__((weak)) __VA_ARGS__ { return 0; }
-MISSING(void gemm_handwritten(cudaStream_t, const GemmArgs&))
 MISSING(void norm_forward(cudaStream_t, const NormArgs&))
 MISSING(void norm_backward(cudaStream_t, const NormBackwardArgs&))
 MISSING_SIZE(size_t norm_scratch_bytes(const NormBackwardArgs&))
@@ -35,9 +33,4 @@ MISSING(void softmax_loss(cudaStream_t, Tensor, Tensor, Tensor, Tensor, Tensor, 
 MISSING(void adamw(cudaStream_t, const AdamWArgs&))
 MISSING(void sum_squares(cudaStream_t, Tensor, Tensor, Tensor))
 MISSING(void sum(cudaStream_t, Tensor, Tensor, Tensor))
-struct Gemm::Table {};
-__attribute__((weak)) Gemm::Gemm() {}
-__attribute__((weak)) Gemm::~Gemm() {}
-MISSING(void Gemm::run(cudaStream_t, const GemmArgs&) const)
-MISSING_SIZE(size_t Gemm::scratch_bytes(const GemmArgs&) const)
 }  // namespace trident::cuda
