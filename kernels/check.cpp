@@ -66,14 +66,12 @@ void require_norm(const R& r, const NormArgs& a) {
   }
 }
 
-/// True for the activations whose input is twice as wide as their output: [gate | up].
-bool is_gated(ActivationKind kind) { return kind == ActivationKind::swiglu; }
-
 }  // namespace
 
 void check(const GemmArgs& a) {
-  const auto r = rules("gemm", Named{"c_MN", &a.c_MN}, Named{"a", &a.a}, Named{"b", &a.b}, Named{"bias_N", &a.bias_N},
-                       Named{"scratch", &a.scratch});
+  const auto r =
+      rules("gemm", Named{"c_MN", &a.c_MN}, Named{"a", &a.a}, Named{"b", &a.b}, Named{"bias_N", &a.bias_N},
+            Named{"activated_MN", &a.activated_MN}, Named{"bias_grad_M", &a.bias_grad_M}, Named{"scratch", &a.scratch});
   r.require(a.c_MN.rank == 2 && a.a.rank == 2 && a.b.rank == 2, "c, a and b are matrices");
   const int64_t m = a.c_MN.dim[0], n = a.c_MN.dim[1], k = a.transpose_a ? a.a.dim[0] : a.a.dim[1];
   r.require(a.transpose_a ? is_matrix(a.a, k, m) : is_matrix(a.a, m, k), "op(a) is [M, K]");
@@ -83,6 +81,16 @@ void check(const GemmArgs& a) {
   if (a.bias_N.defined()) {
     r.require(!a.accumulate, "bias is not combined with accumulate");
     r.require(is_vector(a.bias_N, n) && a.bias_N.dtype == a.a.dtype, "bias is [N] of a's dtype");
+  }
+  if (a.activated_MN.defined()) {
+    r.require(!a.accumulate, "an activation is not combined with accumulate");
+    r.require(!is_gated(a.activation), "a gated activation is an operation of its own");
+    r.require(a.c_MN.dtype == a.a.dtype && same_kind(a.activated_MN, a.c_MN), "activated is like c, of a's dtype");
+  }
+  if (a.bias_grad_M.defined()) {
+    r.require(a.transpose_a, "a bias gradient needs transpose_a: a is dy [K, M]");
+    r.require(is_vector(a.bias_grad_M, m) && is_statistic(a.bias_grad_M, a.a),
+              "bias_grad is [M], f32 (f64 beside f64)");
   }
   r.require(absent_or_bytes(a.scratch), "scratch is u8[bytes]");
 }

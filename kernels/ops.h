@@ -22,14 +22,28 @@
 
 namespace trident {
 
+enum class ActivationKind : uint8_t { gelu_tanh, swiglu, relu, silu };
+
+/// True for the activations whose input is twice as wide as their output: [gate | up].
+constexpr bool is_gated(ActivationKind kind) { return kind == ActivationKind::swiglu; }
+
 /// c_MN = op(a) op(b) + bias_N, or += with `accumulate`. op transposes when the flag says so; a_MK (a_KM transposed),
 /// b_KN (b_NK transposed: the layout of a weight [out, in]). c may be f32 while a, b are bf16/f16.
 /// `bias_N` (compute dtype) may be absent; it is not combined with accumulate.
+/// Two more outputs, each absent or of its own memory:
+///   activated_MN = f(c_MN), c and a of one dtype, not gated, not with accumulate: what backward needs and what the
+///   next
+///     layer reads, in one call. f may take c before its rounding, or after it, as activation_forward would.
+///   bias_grad_M += sum over K of op(a), with transpose_a only: a_KM is then dy of dw = dy^T x, and this its bias's
+///     gradient. f32 (f64 beside f64).
 struct GemmArgs {
   Tensor c_MN, a, b;
   bool transpose_a = false, transpose_b = false;
   bool accumulate = false;
   Tensor bias_N;
+  Tensor activated_MN;
+  ActivationKind activation = ActivationKind::gelu_tanh;  ///< f of activated_MN
+  Tensor bias_grad_M;
   Tensor scratch;  ///< u8, scratch_bytes(args)
 };
 
@@ -97,8 +111,6 @@ struct AttentionBackwardArgs {
   Tensor dqkv, dout;
   Tensor scratch;
 };
-
-enum class ActivationKind : uint8_t { gelu_tanh, swiglu, relu, silu };
 
 /// AdamW exactly as in PyTorch (Loshchilov and Hutter, arXiv 1711.05101), one pass over flat tensors of equal length:
 /// g = grad * grad_scale; master *= 1 - lr * weight_decay; m, v updated; master -= lr_t * m / (sqrt(v)/sqrt(1-b2^t) +

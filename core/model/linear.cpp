@@ -38,7 +38,17 @@ void run_gemm(Exec& ex, GemmArgs args) {
 }
 
 void Linear::forward(Exec& ex, const BlockParams& p, Tensor y_TN, Tensor x_TK) const {
-  GemmArgs args{.c_MN = y_TN, .a = x_TK, .b = fused_view(p.value, weight, count), .transpose_b = true};
+  forward(ex, p, y_TN, x_TK, {}, {});
+}
+
+void Linear::forward(Exec& ex, const BlockParams& p, Tensor y_TN, Tensor x_TK, Tensor activated_TN,
+                     ActivationKind activation) const {
+  GemmArgs args{.c_MN = y_TN,
+                .a = x_TK,
+                .b = fused_view(p.value, weight, count),
+                .transpose_b = true,
+                .activated_MN = activated_TN,
+                .activation = activation};
   if (has_bias && (!bias_on_first_rank || ex.tensor.rank() == 0)) args.bias_N = fused_view(p.value, bias, count);
   run_gemm(ex, args);
 }
@@ -48,12 +58,10 @@ void Linear::backward_input(Exec& ex, const BlockParams& p, Tensor dx_TK, Tensor
 }
 
 void Linear::backward_weight(Exec& ex, const BlockParams& p, Tensor dy_TN, Tensor x_TK) const {
-  run_gemm(ex,
-           {.c_MN = fused_view(p.grad, weight, count), .a = dy_TN, .b = x_TK, .transpose_a = true, .accumulate = true});
-  if (!has_bias) return;
-  const ScratchScope scope(ex.scratch);
-  const Tensor scratch = ex.scratch_for(ex.ops.bias_scratch_bytes(dy_TN.dim[0], dy_TN.dim[1]));
-  ex.ops.bias_backward(ex.stream, fused_view(p.grad, bias, count), dy_TN, scratch);
+  GemmArgs args{
+      .c_MN = fused_view(p.grad, weight, count), .a = dy_TN, .b = x_TK, .transpose_a = true, .accumulate = true};
+  if (has_bias) args.bias_grad_M = fused_view(p.grad, bias, count);
+  run_gemm(ex, args);
 }
 
 Linear add_linear(std::vector<ParamSpec>& specs, const std::vector<LinearPart>& parts, int64_t inputs, Split split,

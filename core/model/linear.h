@@ -29,6 +29,8 @@ struct Linear {
   bool bias_on_first_rank = false;
 
   void forward(Exec&, const BlockParams&, Tensor y_TN, Tensor x_TK) const;
+  /// The same, and activated_TN = activation(y_TN), not a gated one.
+  void forward(Exec&, const BlockParams&, Tensor y_TN, Tensor x_TK, Tensor activated_TN, ActivationKind) const;
   /// dx_TK = dy_TN w_NK.
   void backward_input(Exec&, const BlockParams&, Tensor dx_TK, Tensor dy_TN) const;
   /// dw_NK += dy^T x, db_N += column sums of dy.

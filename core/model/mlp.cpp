@@ -8,7 +8,7 @@ Mlp::Mlp(const ModelShape& shape, const std::string& name, std::vector<ParamSpec
   const float down_std =
       shape.scale_residual_init ? shape.init_std / std::sqrt(2.0f * static_cast<float>(shape.layers)) : shape.init_std;
   std::vector<LinearPart> parts;
-  if (shape.activation == ActivationKind::swiglu) parts.push_back({name + ".gate", shape.ffn});
+  if (is_gated(shape.activation)) parts.push_back({name + ".gate", shape.ffn});
   parts.push_back({name + ".up", shape.ffn});
   up_ = add_linear(specs, parts, shape.hidden, Split::rows, shape.bias, shape.init_std);
   down_ = add_linear(specs, {{name + ".down", shape.hidden}}, shape.ffn, Split::cols, shape.bias, down_std);
@@ -22,8 +22,12 @@ Tensor Mlp::forward(Exec& ex, const BlockParams& p, Tensor h_RD, Saved& saved) c
   saved.push(up);
   saved.push(act_TF);
 
-  up_.forward(ex, p, up, enter(ex, h_RD));
-  ex.ops.activation_forward(ex.stream, shape_.activation, act_TF, up);
+  if (is_gated(shape_.activation)) {
+    up_.forward(ex, p, up, enter(ex, h_RD));
+    ex.ops.activation_forward(ex.stream, shape_.activation, act_TF, up);
+  } else {
+    up_.forward(ex, p, up, enter(ex, h_RD), act_TF, shape_.activation);
+  }
   Tensor z_TD = ex.scratch.alloc(ex.dtype, {tokens, shape_.hidden});
   down_.forward(ex, p, z_TD, act_TF);
   return leave(ex, z_TD, rows);

@@ -12,7 +12,7 @@
 
 namespace trident {
 
-/// Throws RunError when cuBLASLt can't be initialised on the current device.
+/// Needs no device before the first operation: the planner asks it for scratch on a laptop.
 std::unique_ptr<Ops> make_cuda_ops();
 
 /// Version of cuBLASLt as linked: "13.1.0".

@@ -9,13 +9,16 @@
 
 namespace trident::cuda {
 
-/// Owns the cuBLASLt handle and what its heuristics answered, per shape; thread-safe.
+/// Owns the cuBLASLt handle, made at the first product, and what its heuristics answered, per kind of call;
+/// thread-safe. One object serves one device.
 class Gemm {
  public:
   Gemm();
   ~Gemm();
+  /// Throws RunError when cuBLASLt can't be initialised or fails; the message names the call and the status.
   void run(cudaStream_t, const GemmArgs&) const;
-  size_t scratch_bytes(const GemmArgs&) const;
+  /// From the shapes and dtypes alone; needs no device.
+  static size_t scratch_bytes(const GemmArgs&);
 
  private:
   struct Table;

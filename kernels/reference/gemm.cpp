@@ -1,11 +1,11 @@
-// Reference GEMM: one dot product per element of c.
+// Reference GEMM: one dot product per element of c; the epilogues are the operations they stand for.
 #include "kernels/check.h"
 #include "kernels/reference/reference_table.h"
 #include "kernels/reference/values.h"
 
 namespace trident::reference {
 
-void ReferenceOps::gemm(Stream, const GemmArgs& args) const {
+void ReferenceOps::gemm(Stream stream, const GemmArgs& args) const {
   check(args);
   const size_t rows = static_cast<size_t>(args.c_MN.dim[0]), columns = static_cast<size_t>(args.c_MN.dim[1]);
   const size_t inner = static_cast<size_t>(args.transpose_a ? args.a.dim[0] : args.a.dim[1]);
@@ -24,6 +24,8 @@ void ReferenceOps::gemm(Stream, const GemmArgs& args) const {
     }
   }
   store(args.c_MN, c_MN);
+  if (args.activated_MN.defined()) activation_forward(stream, args.activation, args.activated_MN, args.c_MN);
+  if (args.bias_grad_M.defined()) bias_backward(stream, args.bias_grad_M, args.a, {});
 }
 
 }  // namespace trident::reference

@@ -98,11 +98,38 @@ TEST_CASE("gemm's rules") {
   rule([](GemmArgs& a) { a.scratch = dry(kFull, {3}); }, "scratch is u8[bytes]");
 }
 
+TEST_CASE("the rules of gemm's epilogues") {
+  const auto activated = [](const std::function<void(GemmArgs&)>& change, const std::string& text) {
+    GemmArgs args = gemm_args();
+    args.c_MN = args.activated_MN = dry(kHalf, {2, 3});
+    refuses<GemmArgs>(
+        args, [](const GemmArgs& a) { check(a); }, change, text);
+  };
+  activated([](GemmArgs& a) { a.accumulate = true; }, "an activation is not combined with accumulate");
+  activated([](GemmArgs& a) { a.activation = ActivationKind::swiglu; },
+            "a gated activation is an operation of its own");
+  activated([](GemmArgs& a) { a.activated_MN = dry(kHalf, {2, 4}); }, "activated is like c, of a's dtype");
+  activated([](GemmArgs& a) { a.c_MN = a.activated_MN = dry(kFull, {2, 3}); }, "activated is like c, of a's dtype");
+
+  const auto bias_grad = [](const std::function<void(GemmArgs&)>& change, const std::string& text) {
+    GemmArgs args = gemm_args();
+    args.a = dry(kHalf, {4, 2});
+    args.transpose_a = args.accumulate = true;
+    args.bias_grad_M = dry(kFull, {2});
+    refuses<GemmArgs>(
+        args, [](const GemmArgs& a) { check(a); }, change, text);
+  };
+  bias_grad([](GemmArgs& a) { a.transpose_a = false, a.a = dry(kHalf, {2, 4}); }, "a bias gradient needs transpose_a");
+  bias_grad([](GemmArgs& a) { a.bias_grad_M = dry(kFull, {3}); }, "bias_grad is [M], f32");
+  bias_grad([](GemmArgs& a) { a.bias_grad_M = dry(kHalf, {2}); }, "bias_grad is [M], f32");
+}
+
 TEST_CASE("a refusal names the operation and every tensor") {
   GemmArgs args = gemm_args();
   args.b = dry(kHalf, {5, 3});
   CHECK(refusal([&] { check(args); }) ==
-        "gemm: op(b) is [K, N]; got c_MN=f32[2,3] a=bf16[2,4] b=bf16[5,3] bias_N=absent scratch=absent");
+        "gemm: op(b) is [K, N]; got c_MN=f32[2,3] a=bf16[2,4] b=bf16[5,3] bias_N=absent "
+        "activated_MN=absent bias_grad_M=absent scratch=absent");
 }
 
 TEST_CASE("the norms' rules") {

@@ -22,7 +22,7 @@ struct Call {
 
   Call(DType dtype, DType c_dtype, int64_t m, int64_t n, int64_t k, bool transpose_a, bool transpose_b, bool accumulate,
        bool bias) {
-    blocks.reserve(5);
+    blocks.reserve(8);
     args.c_MN = make(c_dtype, {m, n});
     args.a = transpose_a ? make(dtype, {k, m}) : make(dtype, {m, k});
     args.b = transpose_b ? make(dtype, {n, k}) : make(dtype, {k, n});
@@ -111,6 +111,31 @@ TEST_CASE("the packed GEMM gives the same bits for any number of threads and any
   part.args.bias_N = call.args.bias_N;
   const std::vector<char> rows = part.run(gemm);
   CHECK(std::memcmp(rows.data(), want.data() + first * n * 4, rows.size()) == 0);
+}
+
+TEST_CASE("the CPU GEMM's epilogues give the bits of the operations they stand for") {
+  const std::unique_ptr<Ops> ops = make_cpu_ops();
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    Call call(dtype, dtype, 19, 37, 65, true, false, false, true);
+    const Tensor activated = call.make(dtype, {19, 37}), want = call.make(dtype, {19, 37});
+    const Tensor bias_grad = call.make(DType::f32, {19}), want_grad = call.make(DType::f32, {19});
+    std::memcpy(bias_grad.data, want_grad.data, want_grad.bytes());
+    std::vector<char> scratch(ops->scratch_bytes(call.args) + 1);
+    call.args.scratch = Tensor(scratch.data(), DType::u8, {static_cast<int64_t>(scratch.size())});
+    ops->gemm({}, call.args);
+    for (const ActivationKind kind : {ActivationKind::gelu_tanh, ActivationKind::relu, ActivationKind::silu}) {
+      ops->activation_forward({}, kind, want, call.args.c_MN);
+      GemmArgs fused = call.args;
+      fused.activated_MN = activated;
+      fused.activation = kind;
+      ops->gemm({}, fused);
+      CHECK(std::memcmp(activated.data, want.data, want.bytes()) == 0);
+    }
+    ops->bias_backward({}, want_grad, call.args.a, {});
+    call.args.bias_grad_M = bias_grad;
+    ops->gemm({}, call.args);
+    CHECK(std::memcmp(bias_grad.data, want_grad.data, want_grad.bytes()) == 0);
+  }
 }
 
 TEST_CASE("a GEMM without room or of f64 is refused") {
