@@ -1,7 +1,7 @@
 # CUDA, in two forms that share every source line. `trident_cuda_headers`: NVIDIA's headers, enough for the emulation
 # (kernels/simt). With TRIDENT_CUDA the real thing: nvcc, cuBLASLt, NCCL and, where they are found, cuDNN.
 
-option(TRIDENT_SIMT "Build the emulated CUDA device (trident-simt and its tests) where CUDA's headers are found" OFF)
+option(TRIDENT_SIMT "Build the emulated CUDA device (trident-simt and its tests) where CUDA's headers are found" ON)
 set(TRIDENT_CUDA "AUTO" CACHE STRING "Build the CUDA device: ON, OFF, or AUTO: when nvcc is there and a GPU is visible")
 set(TRIDENT_CUDA_ROOT "${CMAKE_SOURCE_DIR}/build/cuda" CACHE PATH
   "Where scripts/fetch_cuda.sh puts the toolkit's parts on machines that have none")
