@@ -1,8 +1,9 @@
 // Fibers: a stack each, and a switch between them (System V x86-64).
 //
 // The switch is inline code without a call or a return, so that the processor's return predictor stays in step: the
-// lanes of a warp wait at the same place, and the returns of the one that wakes are those the other one pushed. ucontext
-// costs two system calls, a switch function that is called mispredicts every return after it (25 ns instead of 3).
+// lanes of a warp wait at the same place, and the returns of the one that wakes are those the other one pushed.
+// ucontext costs two system calls, a switch function that is called mispredicts every return after it (25 ns instead of
+// 3).
 #pragma once
 
 #include <cstddef>

@@ -29,8 +29,8 @@ struct Module {
 Module module;
 std::vector<SharedCell> dynamic_cells, static_cells;
 
-/// The bytes of thread-local storage that are no `__shared__` variable: the emulator's own, and the guards that g++ gives
-/// a `__shared__ T x[n]` whose T depends on a template. Known in checked mode.
+/// The bytes of thread-local storage that are no `__shared__` variable: the emulator's own, and the guards that g++
+/// gives a `__shared__ T x[n]` whose T depends on a template. Known in checked mode.
 std::vector<bool> hidden_tls;
 uintptr_t mapped_image = 0;  // whose hidden_tls that is
 uint32_t generation = 0;

@@ -101,8 +101,7 @@ std::string find_symbol(const MappedFile& file, const std::vector<Elf64_Shdr>& s
 
 unsigned find_bound(const MappedFile& file, const std::vector<Elf64_Shdr>& sections, const void* func,
                     const CodeAddress& where) {
-  const char* names =
-      sections.empty() ? nullptr : file.at<char>(sections[file.header()->e_shstrndx].sh_offset);
+  const char* names = sections.empty() ? nullptr : file.at<char>(sections[file.header()->e_shstrndx].sh_offset);
   const uintptr_t entry = reinterpret_cast<uintptr_t>(func);
   uintptr_t best = 0;
   for (const Elf64_Shdr& section : sections) {
