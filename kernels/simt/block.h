@@ -61,10 +61,10 @@ struct MatrixOperands {
 /// What lanes bring to a collective lies at their own index, and what they take away too. A lane can only overwrite the
 /// next collective's input, which nobody reads before all lanes have come, so one set of arrays is enough.
 struct Warp {
-  uint32_t live = 0;    // lanes that have not exited
-  uint32_t ready = 0;   // turns, not lanes, that could run
-  uint32_t epoch = 0;   // collectives that order memory, since the block began
-  int first = 0;        // thread index of lane 0
+  uint32_t live = 0;   // lanes that have not exited
+  uint32_t ready = 0;  // turns, not lanes, that could run
+  uint32_t epoch = 0;  // collectives that order memory, since the block began
+  int first = 0;       // thread index of lane 0
   std::array<uint64_t, 32> value, result;
   std::array<uint8_t, 32> source;
   std::array<const void*, 32> row;

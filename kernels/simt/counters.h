@@ -3,8 +3,8 @@
 // How accesses become warp instructions: the k-th time a lane executes an instruction between two steps belongs to the
 // same warp access as the k-th time of the other lanes. A step ends when all live lanes of a warp have met in a
 // collective or wait at a barrier. Lanes that diverge and run an instruction a different number of times are grouped
-// too densely, never too loosely. Only what the compiler kept is seen: use ld64, ld128 and their stores for vectors, for
-// g++ splits a dereferenced uint2 or float4 into scalars, each of which would count as a strided access.
+// too densely, never too loosely. Only what the compiler kept is seen: use ld64, ld128 and their stores for vectors,
+// for g++ splits a dereferenced uint2 or float4 into scalars, each of which would count as a strided access.
 //
 // Model of the hardware: global memory moves in 32-byte sectors, each counted once per warp access. Shared memory has
 // 32 banks of 4 bytes; an access of 4 bytes or less is one phase, of 8 bytes two phases of half a warp, of 16 bytes
@@ -49,8 +49,7 @@ struct Counters {
   /// Bytes that went over the bus against the least possible: each byte read once and written once.
   double traffic_ratio() const {
     const uint64_t least = loads.unique_bytes + stores.unique_bytes;
-    return least == 0 ? 1.0
-                      : 32.0 * static_cast<double>(loads.sectors + stores.sectors) / static_cast<double>(least);
+    return least == 0 ? 1.0 : 32.0 * static_cast<double>(loads.sectors + stores.sectors) / static_cast<double>(least);
   }
 };
 

@@ -128,9 +128,7 @@ void dev_free(void* p) {
   allocations.erase(found);
 }
 
-bool dev_contains(const void* p) {
-  return reinterpret_cast<uintptr_t>(p) - heap_view.begin < heap_view.bytes;
-}
+bool dev_contains(const void* p) { return reinterpret_cast<uintptr_t>(p) - heap_view.begin < heap_view.bytes; }
 
 size_t dev_extent(const void* p) {
   const std::lock_guard lock(heap_mutex);

@@ -40,8 +40,8 @@ namespace heap {
 enum ByteState : uint8_t { kOutside = 0, kLive = 1, kInitialised = 2, kFreed = 4 };  // kLive | kInitialised
 
 extern char* arena;
-extern uint8_t* state;            // one per byte
-extern RaceTag *writes, *reads;   // one per two bytes; null in fast mode
+extern uint8_t* state;           // one per byte
+extern RaceTag *writes, *reads;  // one per two bytes; null in fast mode
 
 /// The number of the current operation in race tags, and the operation that such a number stands for.
 uint64_t operation_number();

@@ -126,19 +126,23 @@ T atomically(T* p, F update, const char* what, const Loc& loc) {
 
 template <class T>
 T atomicAdd(T* p, T value, SIMT_LOC) {
-  return simt::atomically(p, [&](T old) { return static_cast<T>(old + value); }, "atomicAdd", loc);
+  return simt::atomically(
+      p, [&](T old) { return static_cast<T>(old + value); }, "atomicAdd", loc);
 }
 template <class T>
 T atomicMax(T* p, T value, SIMT_LOC) {
-  return simt::atomically(p, [&](T old) { return value > old ? value : old; }, "atomicMax", loc);
+  return simt::atomically(
+      p, [&](T old) { return value > old ? value : old; }, "atomicMax", loc);
 }
 template <class T>
 T atomicExch(T* p, T value, SIMT_LOC) {
-  return simt::atomically(p, [&](T) { return value; }, "atomicExch", loc);
+  return simt::atomically(
+      p, [&](T) { return value; }, "atomicExch", loc);
 }
 template <class T>
 T atomicCAS(T* p, T compare, T value, SIMT_LOC) {
-  return simt::atomically(p, [&](T old) { return old == compare ? value : old; }, "atomicCAS", loc);
+  return simt::atomically(
+      p, [&](T old) { return old == compare ? value : old; }, "atomicCAS", loc);
 }
 template <class T>
 T __ldg(const T* p, SIMT_LOC) {

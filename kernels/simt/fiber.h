@@ -1,8 +1,9 @@
 // Fibers: a stack each, and a switch between them (System V x86-64).
 //
 // The switch is inline code without a call or a return, so that the processor's return predictor stays in step: the
-// lanes of a warp wait at the same place, and the returns of the one that wakes are those the other one pushed. ucontext
-// costs two system calls, a switch function that is called mispredicts every return after it (25 ns instead of 3).
+// lanes of a warp wait at the same place, and the returns of the one that wakes are those the other one pushed.
+// ucontext costs two system calls, a switch function that is called mispredicts every return after it (25 ns instead of
+// 3).
 #pragma once
 
 #include <cstddef>
@@ -33,6 +34,10 @@ constexpr size_t kStackBytes = size_t{256} << 10;
       :
       : "rax", "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm0", "xmm1", "xmm2",
         "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15",
+#ifdef __AVX512F__
+        "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27",
+        "xmm28", "xmm29", "xmm30", "xmm31", "k1", "k2", "k3", "k4", "k5", "k6", "k7",
+#endif
         "cc", "memory");
 }
 

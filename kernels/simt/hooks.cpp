@@ -33,12 +33,12 @@ struct TypeMismatch {
 }  // namespace
 
 #define SIMT_PC __builtin_return_address(0)
-#define SIMT_HOOKS(bytes)                                                                                            \
-  void __tsan_read##bytes(void* p) { hook(p, bytes, AccessKind::read, "load", SIMT_PC); }                                \
-  void __tsan_write##bytes(void* p) { hook(p, bytes, AccessKind::write, "store", SIMT_PC); }                             \
-  void __tsan_unaligned_read##bytes(void* p) { hook(p, bytes, AccessKind::read, "load", SIMT_PC); }                      \
-  void __tsan_unaligned_write##bytes(void* p) { hook(p, bytes, AccessKind::write, "store", SIMT_PC); }                   \
-  void __tsan_volatile_read##bytes(void* p) { hook(p, bytes, AccessKind::read, "volatile load", SIMT_PC); }              \
+#define SIMT_HOOKS(bytes)                                                                                   \
+  void __tsan_read##bytes(void* p) { hook(p, bytes, AccessKind::read, "load", SIMT_PC); }                   \
+  void __tsan_write##bytes(void* p) { hook(p, bytes, AccessKind::write, "store", SIMT_PC); }                \
+  void __tsan_unaligned_read##bytes(void* p) { hook(p, bytes, AccessKind::read, "load", SIMT_PC); }         \
+  void __tsan_unaligned_write##bytes(void* p) { hook(p, bytes, AccessKind::write, "store", SIMT_PC); }      \
+  void __tsan_volatile_read##bytes(void* p) { hook(p, bytes, AccessKind::read, "volatile load", SIMT_PC); } \
   void __tsan_volatile_write##bytes(void* p) { hook(p, bytes, AccessKind::write, "volatile store", SIMT_PC); }
 // Atomics of host code in instrumented files (shared_ptr counts); kernels use the CUDA intrinsics.
 #define SIMT_ATOMICS(bits, T)                                                                                       \
@@ -79,7 +79,8 @@ void* __tsan_memset(void* p, int value, size_t bytes) {
 void __ubsan_handle_type_mismatch_v1(TypeMismatch* access, void* p) {
   const uintptr_t alignment = uintptr_t{1} << access->log_alignment;
   if (!simt::builtins.in_kernel || reinterpret_cast<uintptr_t>(p) % alignment == 0) return;
-  simt::fail(trident::build_string("misaligned access: address needs ", alignment, "-byte alignment"), nullptr, SIMT_PC);
+  simt::fail(trident::build_string("misaligned access: address needs ", alignment, "-byte alignment"), nullptr,
+             SIMT_PC);
 }
 
 }  // extern "C"

@@ -11,8 +11,8 @@
 
 namespace simt {
 
-/// Whether fast mode may make an access of 8 or 16 bytes without more ado: the address is aligned, and outside the device
-/// heap (shared memory, locals) or wholly inside a live allocation.
+/// Whether fast mode may make an access of 8 or 16 bytes without more ado: the address is aligned, and outside the
+/// device heap (shared memory, locals) or wholly inside a live allocation.
 template <size_t kBytes>
 inline bool surely_good(const void* p) {
   const uintptr_t address = reinterpret_cast<uintptr_t>(p), offset = address - heap_view.begin;
@@ -84,8 +84,7 @@ inline void mma_bf16_16816_row(float (&d)[kTiles][4], const uint32_t (&a)[4], co
   multiply_accumulate(Collective::mma_bf16, kTiles, d, a, b, loc);
 }
 template <int kTiles>
-inline void mma_f16_16816_row(float (&d)[kTiles][4], const uint32_t (&a)[4], const uint32_t (&b)[kTiles][2],
-                              SIMT_LOC) {
+inline void mma_f16_16816_row(float (&d)[kTiles][4], const uint32_t (&a)[4], const uint32_t (&b)[kTiles][2], SIMT_LOC) {
   static_assert(kTiles <= static_cast<int>(kMostTiles));
   multiply_accumulate(Collective::mma_f16, kTiles, d, a, b, loc);
 }

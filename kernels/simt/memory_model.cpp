@@ -84,7 +84,8 @@ void check_shared(const void* p, SharedCell* cells, size_t bytes, AccessKind acc
 void check_other(const void* p, const AccessSite& site) {
   if (on_stack(p)) reject("kernel dereferences a local variable of another thread", site);
   if (in_kernel_image(p)) return;
-  const size_t parameter = static_cast<size_t>(static_cast<const char*>(p) - static_cast<char*>(blk.info->params.get()));
+  const size_t parameter =
+      static_cast<size_t>(static_cast<const char*>(p) - static_cast<char*>(blk.info->params.get()));
   if (parameter < blk.info->params_size) return;
   reject("kernel dereferences host memory", site);
 }

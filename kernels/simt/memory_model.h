@@ -9,9 +9,9 @@ namespace simt {
 
 /// What a report says about an access.
 struct AccessSite {
-  const char* what;  // "load", "ld128", ...
-  const Loc* loc;    // of the intrinsic, null for hooks
-  const void* pc;    // return address into the kernel, null when unknown
+  const char* what;              // "load", "ld128", ...
+  const Loc* loc;                // of the intrinsic, null for hooks
+  const void* pc;                // return address into the kernel, null when unknown
   const Fiber* fiber = nullptr;  // null: the running one
   bool counted = true;           // in the counters of counters.h
 };

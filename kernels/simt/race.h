@@ -19,8 +19,8 @@ namespace simt {
 using RaceTag = uint64_t;
 
 constexpr RaceTag kAtomicBit = 0x800;
-constexpr uint32_t kSeveralWarps = 1024;         // as thread: readers of different warps
-constexpr uint32_t kSeveralLanes = 1025;         // + warp: several lanes of that warp
+constexpr uint32_t kSeveralWarps = 1024;  // as thread: readers of different warps
+constexpr uint32_t kSeveralLanes = 1025;  // + warp: several lanes of that warp
 constexpr int kEpochShift = 20, kBlockShift = 30, kOperationShift = 46;
 constexpr uint64_t kOperations = uint64_t{1} << (64 - kOperationShift);
 

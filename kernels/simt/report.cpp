@@ -54,8 +54,8 @@ std::string place_of(const Loc& loc) {
 
 std::string who(const Fiber* fiber) {
   const auto triple = [](uint3 v) { return build_string("(", v.x, ",", v.y, ",", v.z, ")"); };
-  std::string text = build_string(" [kernel ", blk.info != nullptr ? blk.info->name : "?", ", block ",
-                                  triple(builtins.bid));
+  std::string text =
+      build_string(" [kernel ", blk.info != nullptr ? blk.info->name : "?", ", block ", triple(builtins.bid));
   if (fiber != nullptr) text += " thread " + triple(fiber->index);
   return text + "]";
 }

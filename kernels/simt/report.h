@@ -8,10 +8,10 @@
 
 namespace simt {
 
-/// Ends the launch with a report: "WHAT at FILE:LINE [kernel NAME, block (..) thread (..)]". Called on a fiber, it never
-/// comes back: the fiber is abandoned and run_grid throws. The place is `loc`, or that of the instruction before `pc`,
-/// the address a hook returns to; where both are given, `pc` wins when the program carries debug information, for it
-/// also knows where inlined helpers were called.
+/// Ends the launch with a report: "WHAT at FILE:LINE [kernel NAME, block (..) thread (..)]". Called on a fiber, it
+/// never comes back: the fiber is abandoned and run_grid throws. The place is `loc`, or that of the instruction before
+/// `pc`, the address a hook returns to; where both are given, `pc` wins when the program carries debug information, for
+/// it also knows where inlined helpers were called.
 [[noreturn]] void fail(std::string what, const Loc* loc, const void* pc = nullptr, const Fiber* fiber = nullptr);
 [[noreturn]] inline void fail(std::string what, const Loc& loc) { fail(std::move(what), &loc); }
 

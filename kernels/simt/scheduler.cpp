@@ -86,8 +86,8 @@ void check_barrier(int exited) {
                                    place_of(fiber.loc), ", thread ", fiber.thread));
     }
     if (opt.strict && !same_place(fiber.loc, first->loc)) {
-      fail_at_barrier(build_string("divergent barrier: warps wait at different places, ", place_of(first->loc),
-                                   " and ", place_of(fiber.loc), ", thread ", fiber.thread));
+      fail_at_barrier(build_string("divergent barrier: warps wait at different places, ", place_of(first->loc), " and ",
+                                   place_of(fiber.loc), ", thread ", fiber.thread));
     }
   }
   if (opt.strict && exited > 0) {

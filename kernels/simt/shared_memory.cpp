@@ -9,6 +9,7 @@
 
 #include "core/base/error.h"
 #include "kernels/simt/report.h"
+#include "kernels/simt/symbols.h"
 
 namespace simt {
 namespace {
@@ -27,6 +28,11 @@ struct Module {
 };
 Module module;
 std::vector<SharedCell> dynamic_cells, static_cells;
+
+/// The bytes of thread-local storage that are no `__shared__` variable: the emulator's own, and the guards that g++
+/// gives a `__shared__ T x[n]` whose T depends on a template. Known in checked mode.
+std::vector<bool> hidden_tls;
+uintptr_t mapped_image = 0;  // whose hidden_tls that is
 uint32_t generation = 0;
 size_t touched_static = 0, most_static = 0;
 
@@ -59,9 +65,29 @@ bool in_builtins(const void* p) {
   return reinterpret_cast<uintptr_t>(p) - reinterpret_cast<uintptr_t>(&builtins) < sizeof builtins;
 }
 
-bool is_static_shared(const void* p) {
+bool in_tls(const void* p) {
   const uintptr_t address = reinterpret_cast<uintptr_t>(p);
-  return address >= module.tls_begin && address < module.tls_end && !in_builtins(p);
+  return address >= module.tls_begin && address < module.tls_end;
+}
+
+bool in_hidden_tls(const void* p) {
+  if (in_builtins(p)) return true;
+  const size_t offset = reinterpret_cast<uintptr_t>(p) - module.tls_begin;
+  return in_tls(p) && offset < hidden_tls.size() && hidden_tls[offset];
+}
+
+bool is_static_shared(const void* p) { return in_tls(p) && !in_hidden_tls(p); }
+
+void find_hidden_tls(const void* func) {
+  if (mapped_image == module.image_begin) return;
+  mapped_image = module.image_begin;
+  hidden_tls.assign(module.tls_end - module.tls_begin, false);
+  for (const TlsObject& object : tls_objects(func)) {
+    if (!object.symbol.starts_with("_ZGV")) continue;
+    for (size_t i = 0; i < object.bytes && object.offset + i < hidden_tls.size(); ++i) {
+      hidden_tls[object.offset + i] = true;
+    }
+  }
 }
 
 }  // namespace
@@ -71,6 +97,7 @@ void find_kernel_module(const void* func) {
   dl_iterate_phdr(look_at, &search);
   module = search.found;
   if (!checked) return;
+  find_hidden_tls(func);
   dynamic_cells.resize(kDynamicBytes);
   static_cells.resize(std::max(static_cells.size(), module.tls_end - module.tls_begin));
   most_static = 0;
@@ -102,7 +129,7 @@ bool is_shared(const void* p, size_t bytes) {
   return (is_dynamic_shared(p) && is_dynamic_shared(last)) || (is_static_shared(p) && is_static_shared(last));
 }
 
-bool in_kernel_image(const void* p) { return module.holds(p) || in_builtins(p); }
+bool in_kernel_image(const void* p) { return module.holds(p) || in_hidden_tls(p); }
 
 SharedCell* shared_cells(const void* p) {
   if (is_dynamic_shared(p)) return &dynamic_cells[static_cast<size_t>(static_cast<const char*>(p) - dynamic_buffer)];

@@ -76,24 +76,32 @@ std::string demangle(const char* symbol) {
   return result;
 }
 
-std::string find_symbol(const MappedFile& file, const std::vector<Elf64_Shdr>& sections, unsigned long offset) {
+/// Calls use(symbol, name) for every entry of the symbol table until it returns true.
+template <class Use>
+void each_symbol(const MappedFile& file, const std::vector<Elf64_Shdr>& sections, Use use) {
   for (const Elf64_Shdr& section : sections) {
     if (section.sh_type != SHT_SYMTAB) continue;
     const auto* symbols = file.at<Elf64_Sym>(section.sh_offset);
     const char* names = file.at<char>(sections[section.sh_link].sh_offset);
     for (size_t i = 0; i < section.sh_size / sizeof(Elf64_Sym); ++i) {
-      if (ELF64_ST_TYPE(symbols[i].st_info) == STT_FUNC && symbols[i].st_value == offset) {
-        return demangle(names + symbols[i].st_name);
-      }
+      if (use(symbols[i], names + symbols[i].st_name)) return;
     }
   }
-  return "kernel";
+}
+
+std::string find_symbol(const MappedFile& file, const std::vector<Elf64_Shdr>& sections, unsigned long offset) {
+  std::string found = "kernel";
+  each_symbol(file, sections, [&](const Elf64_Sym& symbol, const char* name) {
+    if (ELF64_ST_TYPE(symbol.st_info) != STT_FUNC || symbol.st_value != offset) return false;
+    found = demangle(name);
+    return true;
+  });
+  return found;
 }
 
 unsigned find_bound(const MappedFile& file, const std::vector<Elf64_Shdr>& sections, const void* func,
                     const CodeAddress& where) {
-  const char* names =
-      sections.empty() ? nullptr : file.at<char>(sections[file.header()->e_shstrndx].sh_offset);
+  const char* names = sections.empty() ? nullptr : file.at<char>(sections[file.header()->e_shstrndx].sh_offset);
   const uintptr_t entry = reinterpret_cast<uintptr_t>(func);
   uintptr_t best = 0;
   for (const Elf64_Shdr& section : sections) {
@@ -167,6 +175,18 @@ CodeAddress locate(const void* address) {
       },
       &search);
   return search.found;
+}
+
+std::vector<TlsObject> tls_objects(const void* address) {
+  std::vector<TlsObject> objects;
+  const MappedFile file(locate(address).file);
+  each_symbol(file, file.sections(), [&](const Elf64_Sym& symbol, const char* name) {
+    if (ELF64_ST_TYPE(symbol.st_info) == STT_TLS && symbol.st_shndx != SHN_UNDEF) {
+      objects.push_back({symbol.st_value, symbol.st_size, name});
+    }
+    return false;
+  });
+  return objects;
 }
 
 const char* kernel_name(const void* func) { return kernel_at(func).name.c_str(); }

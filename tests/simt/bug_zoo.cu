@@ -4,7 +4,7 @@
 namespace trident::simt_tests {
 
 // Both versions of each; the linker needs them from here, where the source is instrumented.
-#define ZOO_BOTH(kernel, ...)                           \
+#define ZOO_BOTH(kernel, ...)                          \
   template __global__ void kernel<false>(__VA_ARGS__); \
   template __global__ void kernel<true>(__VA_ARGS__);
 

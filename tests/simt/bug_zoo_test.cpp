@@ -53,8 +53,7 @@ std::vector<Bug> thread_bugs() {
        run_out(ZOO_PAIR(missing_sync), 1, 64)},
       {"missing __syncwarp", "read of uninitialised shared memory", kSilent, kSource,
        run_out(ZOO_PAIR(missing_syncwarp), 1, 32)},
-      {"buffer refilled while in use", "shared race: ", kSilent, kSource,
-       run_out_in(ZOO_PAIR(refill_in_use), 64)},
+      {"buffer refilled while in use", "shared race: ", kSilent, kSource, run_out_in(ZOO_PAIR(refill_in_use), 64)},
       {"buffer overwritten inside a warp", "shared race: ", kSilent, kSource,
        run_out(ZOO_PAIR(overwrite_in_warp), 1, 32)},
       {"divergent barrier", "divergent barrier: lanes of one warp wait at", kReports, kSource,
@@ -138,8 +137,8 @@ std::vector<Bug> memory_bugs() {
        run_out(ZOO_PAIR(local_of_another), 1, 32)},
       {"stack overflow", "kernel stack overflow", kReports, kSource,
        [](Emulated& d, bool right) {
-         return d.report(right ? endless_stack<true> : endless_stack<false>, dim3(1), dim3(32), 0,
-                         d.numbers<float>(32), 1000);
+         return d.report(right ? endless_stack<true> : endless_stack<false>, dim3(1), dim3(32), 0, d.numbers<float>(32),
+                         1000);
        }},
   };
 }
@@ -185,8 +184,7 @@ std::vector<Bug> launch_bugs() {
        launch(dynamic_past_end<true>, dim3(1), dim3(64), kLimit + 1)},
       {"static and dynamic shared memory above sm_80's", "is above the limit of 163 KB of sm_80", kSilent, kLaunch,
        run_out(ZOO_PAIR(static_and_dynamic), 1, 32, kLimit - 1024)},
-      {"grid.y of 65536", "grid too large", kReports, kLaunch,
-       launch(missing_sync<true>, dim3(1, 65536), dim3(64), 0)},
+      {"grid.y of 65536", "grid too large", kReports, kLaunch, launch(missing_sync<true>, dim3(1, 65536), dim3(64), 0)},
       {"empty grid", "empty grid", kReports, kLaunch, launch(missing_sync<true>, dim3(0), dim3(64), 0)},
       {"block of 1056 threads", "bad block size", kReports, kLaunch,
        launch(missing_sync<true>, dim3(1), dim3(1056), 0)},

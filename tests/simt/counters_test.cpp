@@ -74,14 +74,14 @@ TEST_CASE("simt counters: global memory in 32-byte sectors") {
     CHECK(c.traffic_ratio() == 1.5);
   }
   SECTION("float with stride 8: a sector a lane") {
-    const auto c = count(copy_stride_kernel, dim3(1), dim3(32), 0, device.uninitialised<float>(32),
-                         device.numbers<float>(256), 8);
+    const auto c =
+        count(copy_stride_kernel, dim3(1), dim3(32), 0, device.uninitialised<float>(32), device.numbers<float>(256), 8);
     CHECK(c.loads.sectors == 32);
     CHECK(c.loads.ideal_sectors == 4);
   }
   SECTION("stride 0: all lanes read one word") {
-    const auto c = count(copy_stride_kernel, dim3(1), dim3(32), 0, device.uninitialised<float>(32),
-                         device.numbers<float>(1), 0);
+    const auto c =
+        count(copy_stride_kernel, dim3(1), dim3(32), 0, device.uninitialised<float>(32), device.numbers<float>(1), 0);
     CHECK(c.loads.bytes == 128);
     CHECK(c.loads.sectors == 1);
     CHECK(c.loads.unique_bytes == 4);
@@ -102,16 +102,16 @@ TEST_CASE("simt counters: global memory in 32-byte sectors") {
     CHECK(c.traffic_ratio() == 1.0);
   }
   SECTION("what is read twice moves twice") {
-    const auto c = count(read_twice_kernel, dim3(1), dim3(128), 0, device.uninitialised<float>(128),
-                         device.numbers<float>(128));
+    const auto c =
+        count(read_twice_kernel, dim3(1), dim3(128), 0, device.uninitialised<float>(128), device.numbers<float>(128));
     CHECK(c.loads.sectors == 32);
     CHECK(c.loads.unique_bytes == 512);
     CHECK(c.stores.unique_bytes == 512);
     CHECK(c.traffic_ratio() == 2.0);
   }
   SECTION("lanes that leave a loop early: the k-th rounds go together") {
-    const auto c = count(ragged_loop_kernel, dim3(1), dim3(32), 0, device.uninitialised<float>(32),
-                         device.numbers<float>(1024));
+    const auto c =
+        count(ragged_loop_kernel, dim3(1), dim3(32), 0, device.uninitialised<float>(32), device.numbers<float>(1024));
     CHECK(c.loads.accesses == 32);
     CHECK(c.loads.bytes == 4 * 32 * 33 / 2);
     // Round i has lanes i..31, which read the words i * 32 + i .. i * 32 + 31.
@@ -120,7 +120,8 @@ TEST_CASE("simt counters: global memory in 32-byte sectors") {
     CHECK(c.loads.sectors == sectors);
   }
   SECTION("cp.async is a load of 16 bytes") {
-    const auto c = count(stage_kernel, dim3(1), dim3(32), 0, device.uninitialised<float>(32), device.numbers<float>(128));
+    const auto c =
+        count(stage_kernel, dim3(1), dim3(32), 0, device.uninitialised<float>(32), device.numbers<float>(128));
     CHECK(c.loads.accesses == 1);
     CHECK(c.loads.sectors == 16);
     CHECK(c.loads.unique_bytes == 512);

@@ -1,4 +1,5 @@
-// ldmatrix and mma against a plain matrix product. Small integers: every product and sum is exact, so equality is exact.
+// ldmatrix and mma against a plain matrix product. Small integers: every product and sum is exact, so equality is
+// exact.
 #include "simt/emulated.h"
 #include "simt/kernels.h"
 #include "support/catch.h"
@@ -22,7 +23,8 @@ std::vector<double> product(const std::vector<double>& a_MK, const std::vector<d
 /// Different in every element, and no symmetry that a swapped index could hide behind.
 std::vector<double> integers(size_t n, int seed) {
   std::vector<double> values(n);
-  for (size_t i = 0; i < n; ++i) values[i] = static_cast<double>((static_cast<int>(i * i * 7 + i * 13) + seed) % 61 - 30);
+  for (size_t i = 0; i < n; ++i)
+    values[i] = static_cast<double>((static_cast<int>(i * i * 7 + i * 13) + seed) % 61 - 30);
   return values;
 }
 
