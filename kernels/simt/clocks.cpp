@@ -11,7 +11,8 @@ void merge(Clock& into, const Clock& from) {
 }
 
 std::string describe(const OpInfo& op) {
-  return trident::build_string(op.kernel ? "kernel " : "", op.name, " (operation ", op.id, " on stream ", op.stream, ")");
+  return trident::build_string(op.kernel ? "kernel " : "", op.name, " (operation ", op.id, " on stream ", op.stream,
+                               ")");
 }
 
 void Regions::split(uintptr_t at) {

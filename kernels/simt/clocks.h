@@ -20,12 +20,12 @@ void merge(Clock& into, const Clock& from);
 
 /// An operation's place in the order.
 struct OpInfo {
-  uint64_t id = 0;      // of the process, in order of submission
-  uint32_t stream = 0;  // the entry of the clock that it advances
-  uint32_t step = 0;    // its number within that entry
+  uint64_t id = 0;        // of the process, in order of submission
+  uint32_t stream = 0;    // the entry of the clock that it advances
+  uint32_t step = 0;      // its number within that entry
   const char* name = "";  // kept by whoever gave it
   bool kernel = false;
-  Clock clock;                     // what comes before it, and itself
+  Clock clock;  // what comes before it, and itself
 };
 using Op = std::shared_ptr<const OpInfo>;
 

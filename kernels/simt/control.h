@@ -7,8 +7,9 @@
 //   TRIDENT_SIMT_DEVICES      number of emulated GPUs a process sees (8); 0 behaves as a machine without any
 //   TRIDENT_SIMT_MEMORY       capacity of a GPU in bytes, or with K, M, G (4G)
 //   TRIDENT_SIMT_ARCH         80 | 90: limits and properties of an A100 or an H100 (80)
-//   TRIDENT_SIMT_FAIL         NAME:N:ERROR[,...]: the N-th call of NAME from now gives ERROR, a name or number, see `inject`
-//   TRIDENT_SIMT_NCCL_TIMEOUT seconds an NCCL operation may wait for other ranks before it is reported as a stall (60)
+//   TRIDENT_SIMT_FAIL         NAME:N:ERROR[,...]: the N-th call of NAME from now gives ERROR, a name or number, see
+//   `inject` TRIDENT_SIMT_NCCL_TIMEOUT seconds an NCCL operation may wait for other ranks before it is reported as a
+//   stall (60)
 //
 // Two kinds of wrong are told apart. What a real GPU answers with an error code is answered with that code. What a
 // real GPU would silently get wrong (a race, memory freed in flight, an event never recorded, ...) is a *report*: one
@@ -42,20 +43,20 @@ Settings settings();
 void set_settings(const Settings&);
 
 enum class ReportKind {
-  race,               ///< two operations on the same memory that no event, stream or host wait orders
-  host_access,        ///< host code touches pinned memory of an unfinished copy, or device memory
-  wrong_direction,    ///< a copy's direction contradicts its pointers
-  out_of_bounds,      ///< a copy, memset or library call beyond its allocation
-  freed_memory,       ///< memory freed twice, in flight, or used after
-  never_recorded,     ///< an event waited for or asked about before it was ever recorded
-  default_stream,     ///< work on the default stream, which orders itself implicitly
-  invalid_handle,     ///< a stream or event that was destroyed or never created
-  kernel_fault,       ///< what the core found wrong in a kernel
-  operation,          ///< what it found wrong in a copy or library call (e.g. uninitialised memory read)
-  host_function,      ///< a CUDA call from inside a host function of a stream
-  nccl_mismatch,      ///< ranks disagree about a collective or message
-  nccl_stall,         ///< an NCCL operation waited longer than allowed for other ranks
-  nccl_usage,         ///< wrong use of an NCCL call that NCCL itself does not notice
+  race,             ///< two operations on the same memory that no event, stream or host wait orders
+  host_access,      ///< host code touches pinned memory of an unfinished copy, or device memory
+  wrong_direction,  ///< a copy's direction contradicts its pointers
+  out_of_bounds,    ///< a copy, memset or library call beyond its allocation
+  freed_memory,     ///< memory freed twice, in flight, or used after
+  never_recorded,   ///< an event waited for or asked about before it was ever recorded
+  default_stream,   ///< work on the default stream, which orders itself implicitly
+  invalid_handle,   ///< a stream or event that was destroyed or never created
+  kernel_fault,     ///< what the core found wrong in a kernel
+  operation,        ///< what it found wrong in a copy or library call (e.g. uninitialised memory read)
+  host_function,    ///< a CUDA call from inside a host function of a stream
+  nccl_mismatch,    ///< ranks disagree about a collective or message
+  nccl_stall,       ///< an NCCL operation waited longer than allowed for other ranks
+  nccl_usage,       ///< wrong use of an NCCL call that NCCL itself does not notice
 };
 
 struct Report {

@@ -120,9 +120,8 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   return api("cudaMemcpy", [&](Gpu& gpu, Lock& lock) {
-    return at_once(gpu, lock, [&](const StreamPtr& s) {
-      return copy(gpu, lock, "cudaMemcpy", s, to, from, bytes, kind);
-    });
+    return at_once(gpu, lock,
+                   [&](const StreamPtr& s) { return copy(gpu, lock, "cudaMemcpy", s, to, from, bytes, kind); });
   });
 }
 

@@ -14,7 +14,8 @@ namespace {
 
 using std::chrono::microseconds;
 
-/// The latest operations, for the core, whose race tags hold their numbers. One that is no longer here counts as ordered.
+/// The latest operations, for the core, whose race tags hold their numbers. One that is no longer here counts as
+/// ordered.
 class RecentOperations {
  public:
   void add(const Op& op) {
@@ -70,9 +71,8 @@ void Gpu::loop() {
       idle_polls_ = 0;
       continue;
     }
-    const bool polling = std::any_of(streams_.begin(), streams_.end(), [](const StreamPtr& s) {
-      return !s->queue.empty() && s->queue.front().started;
-    });
+    const bool polling = std::any_of(streams_.begin(), streams_.end(),
+                                     [](const StreamPtr& s) { return !s->queue.empty() && s->queue.front().started; });
     rest(lock, polling);
   }
 }
@@ -176,7 +176,9 @@ bool Gpu::run(Item& item) {
   } catch (const Error& e) {
     const bool race = e.msg.find("stream race") != std::string::npos;
     if (!item.reported) {
-      report(race ? ReportKind::race : kernel ? ReportKind::kernel_fault : ReportKind::operation,
+      report(race     ? ReportKind::race
+             : kernel ? ReportKind::kernel_fault
+                      : ReportKind::operation,
              trident::build_string(describe(*item.op), ": ", e.msg));
     }
     if (kernel && !race) {

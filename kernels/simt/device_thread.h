@@ -147,11 +147,15 @@ class Gpu {
   uint64_t last_id_ = 0;
   Regions regions_;
   Pinned pinned_;
-  struct InFlight {
-    Op op;
-    std::vector<uintptr_t> addresses;
+  /// By address, kind and stream: the last operation given that address, until the host is known to have waited for it.
+  /// (The earlier ones of the stream come before it.)
+  struct Use {
+    uintptr_t address;
+    bool kernel;
+    uint32_t stream;
+    auto operator<=>(const Use&) const = default;
   };
-  std::vector<InFlight> in_flight_;
+  std::map<Use, Op> in_flight_;
 
   StreamPolicy policy_;
   std::mt19937_64 random_;

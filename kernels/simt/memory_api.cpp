@@ -1,8 +1,8 @@
 // Device and pinned memory.
 #include <exception>
 
-#include "kernels/simt/api.h"
 #include "kernels/simt/allocations.h"
+#include "kernels/simt/api.h"
 
 namespace simt {
 namespace {
@@ -17,9 +17,8 @@ uintptr_t number(const void* p) { return reinterpret_cast<uintptr_t>(p); }
 void check_not_in_flight(Gpu& gpu, const char* call, const void* address, size_t bytes) {
   const Op op = gpu.in_flight_on(number(address), number(address) + bytes);
   if (!op || std::uncaught_exceptions() > 0) return;
-  report(ReportKind::freed_memory,
-         trident::build_string(call, "(", address, "): ", describe(*op),
-                               " may still use the memory: the host has not waited for it"));
+  report(ReportKind::freed_memory, trident::build_string(call, "(", address, "): ", describe(*op),
+                                                         " may still use the memory: the host has not waited for it"));
 }
 
 cudaError_t allocate_pinned(const char* name, void** address, size_t bytes) {
@@ -69,8 +68,8 @@ cudaError_t cudaFree(void* address) {
     if (address == nullptr) return cudaSuccess;
     const auto at = g_allocations.find(number(address));
     if (at == g_allocations.end()) {
-      const char* why = dev_contains(address) ? "freed already, or not the beginning of an allocation"
-                                              : "not a device address";
+      const char* why =
+          dev_contains(address) ? "freed already, or not the beginning of an allocation" : "not a device address";
       return misuse(ReportKind::freed_memory, trident::build_string("cudaFree(", address, "): ", why),
                     cudaErrorInvalidValue);
     }

@@ -110,8 +110,8 @@ ncclResult_t issue(NcclKind kind, const void* send, void* receive, size_t count,
   if (!message && !buffers_fit(s, c, send, receive)) {
     report(ReportKind::nccl_usage, build_string(describe(s), ": the buffers overlap, but not as in place means"));
   }
-  auto operation = message ? make_message(comm->state, s, send, receive)
-                           : make_collective(comm->state, s, send, receive);
+  auto operation =
+      message ? make_message(comm->state, s, send, receive) : make_collective(comm->state, s, send, receive);
   if (const int error = injected_error("collective")) operation->hang(error);
   Issued issued{stream, std::move(operation)};
   if (t_depth > 0) {
@@ -174,8 +174,7 @@ ncclResult_t ncclSend(const void* buffer, size_t count, ncclDataType_t type, int
   return issue(NcclKind::send, buffer, nullptr, count, type, ncclSum, peer, comm, stream);
 }
 
-ncclResult_t ncclRecv(void* buffer, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
-                      cudaStream_t stream) {
+ncclResult_t ncclRecv(void* buffer, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream) {
   return issue(NcclKind::recv, nullptr, buffer, count, type, ncclSum, peer, comm, stream);
 }
 

@@ -160,9 +160,10 @@ class Message final : public NcclOperation {
   bool advance() override {
     if (sends()) return step_++ == 0 ? start_send() : true;
     switch (step_++) {
-      case 0: header_ = std::make_shared<std::vector<char>>(sizeof(Signature));
-              messages_.receive(header_, 0, sizeof(Signature), signature_.root, kHeaderTag);
-              return false;
+      case 0:
+        header_ = std::make_shared<std::vector<char>>(sizeof(Signature));
+        messages_.receive(header_, 0, sizeof(Signature), signature_.root, kHeaderTag);
+        return false;
       case 1: return receive_data();
       default: give(receive_, data_, 0, std::min(data_->size(), bytes_of(signature_.count))); return true;
     }

@@ -21,9 +21,9 @@ namespace simt {
 struct CommState {
   MPI_Comm mpi = MPI_COMM_NULL;  // its ranks are the communicator's
   int rank = 0, size = 1, device = 0;
-  std::vector<int> world;      // rank -> rank in MPI_COMM_WORLD, for messages
-  uint64_t collectives = 0;    // issued: the next one's number
-  MarkPtr last;                // after the operation issued last
+  std::vector<int> world;    // rank -> rank in MPI_COMM_WORLD, for messages
+  uint64_t collectives = 0;  // issued: the next one's number
+  MarkPtr last;              // after the operation issued last
   cudaStream_t last_stream = nullptr;
   std::atomic<bool> aborted{false};  // operations end at once, without effect
   std::atomic<int> async_error{ncclSuccess};

@@ -166,9 +166,8 @@ bool NcclOperation::stalled() {
   if (waited.count() < nccl_timeout()) return false;
   std::string missing;
   for (const int rank : messages_.missing()) missing += (missing.empty() ? "" : ", ") + rank_name(*comm_, rank);
-  report(ReportKind::nccl_stall,
-         build_string(rank_name(*comm_, comm_->rank), " has waited ", waited.count(), " s in ", describe(signature_),
-                      "; not there: ", missing));
+  report(ReportKind::nccl_stall, build_string(rank_name(*comm_, comm_->rank), " has waited ", waited.count(), " s in ",
+                                              describe(signature_), "; not there: ", missing));
   comm_->aborted = true;  // nothing later on this communicator could match
   return true;
 }

@@ -53,8 +53,8 @@ class Pinned {
   const Block* find(uintptr_t address) const;
   static void protect(uintptr_t base, const Block&);
 
-  std::map<uintptr_t, Block> blocks_;       // by the host's address
-  std::map<uintptr_t, uintptr_t> freed_;    // begin -> end
+  std::map<uintptr_t, Block> blocks_;     // by the host's address
+  std::map<uintptr_t, uintptr_t> freed_;  // begin -> end
 };
 
 }  // namespace simt

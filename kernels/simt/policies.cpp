@@ -17,8 +17,8 @@ StreamPtr Gpu::choose() {
     }
     return idle_for_long() ? oldest_runnable() : nullptr;
   }
-  const bool awaited = std::any_of(waiters_.begin(), waiters_.end(),
-                                   [](const Waiter& w) { return w.stream->finished < w.position; });
+  const bool awaited =
+      std::any_of(waiters_.begin(), waiters_.end(), [](const Waiter& w) { return w.stream->finished < w.position; });
   if (!awaited && credits_ == 0) return idle_for_long() ? oldest_runnable() : nullptr;
   StreamPtr s = random_runnable();
   if (s && credits_ > 0) --credits_;

@@ -28,7 +28,8 @@ uint64_t parse_number(const char* variable, const std::string& text, bool suffix
 }
 
 template <class Value>
-Value choose(const char* variable, const std::string& text, std::initializer_list<std::pair<const char*, Value>> known) {
+Value choose(const char* variable, const std::string& text,
+             std::initializer_list<std::pair<const char*, Value>> known) {
   std::string names;
   for (const auto& [name, value] : known) {
     if (text == name) return value;
@@ -66,13 +67,13 @@ Settings read_environment() {
     opt.order = choose<Order>(
         v, text, {{"ascending", Order::Ascending}, {"descending", Order::Descending}, {"random", Order::Random}});
   });
-  with("TRIDENT_SIMT_DEVICES", [&](const char* v, const std::string& text) {
-    s.devices = static_cast<int>(parse_number(v, text, false));
-  });
+  with("TRIDENT_SIMT_DEVICES",
+       [&](const char* v, const std::string& text) { s.devices = static_cast<int>(parse_number(v, text, false)); });
   with("TRIDENT_SIMT_MEMORY",
        [&](const char* v, const std::string& text) { s.memory_bytes = parse_number(v, text, true); });
-  with("TRIDENT_SIMT_ARCH",
-       [&](const char* v, const std::string& text) { s.arch = choose<int>(v, text, {{"80", 80}, {"90", 90}}); });
+  with("TRIDENT_SIMT_ARCH", [&](const char* v, const std::string& text) {
+    s.arch = choose<int>(v, text, {{"80", 80}, {"90", 90}});
+  });
   with("TRIDENT_SIMT_NCCL_TIMEOUT", [&](const char* v, const std::string& text) {
     s.nccl_timeout_seconds = static_cast<double>(parse_number(v, text, false));
   });

@@ -38,7 +38,8 @@ template <class Body>
 cudaError_t event_api(const char* name, cudaEvent_t event, Body body) {
   return api(name, [&](Gpu& gpu, Lock& lock) -> cudaError_t {
     if (handles().events.count(event) == 0) {
-      return misuse(ReportKind::invalid_handle, trident::build_string(name, ": the event was destroyed or never created"),
+      return misuse(ReportKind::invalid_handle,
+                    trident::build_string(name, ": the event was destroyed or never created"),
                     cudaErrorInvalidResourceHandle);
     }
     return body(gpu, lock);
@@ -65,8 +66,9 @@ cudaError_t query(Gpu& gpu, const MarkPtr& mark) {
 StreamPtr find_stream(cudaStream_t stream, const char* call) {
   if (stream == nullptr || stream == cudaStreamLegacy || stream == cudaStreamPerThread) {
     report(ReportKind::default_stream,
-           trident::build_string(call, " uses the default stream, which waits for others unasked and hides wrong "
-                                       "order: pass one made by cudaStreamCreateWithFlags"));
+           trident::build_string(call,
+                                 " uses the default stream, which waits for others unasked and hides wrong "
+                                 "order: pass one made by cudaStreamCreateWithFlags"));
     return nullptr;
   }
   if (handles().streams.count(stream) == 0) {
@@ -117,9 +119,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  return stream_api("cudaStreamSynchronize", stream, [&](Gpu& gpu, Lock& lock, const StreamPtr& s) {
-    return gpu.wait_on_host(lock, gpu.mark(s));
-  });
+  return stream_api("cudaStreamSynchronize", stream,
+                    [&](Gpu& gpu, Lock& lock, const StreamPtr& s) { return gpu.wait_on_host(lock, gpu.mark(s)); });
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
@@ -197,8 +198,7 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEve
     }
     gpu.advance();
     if (!begin->mark->reached() || !end->mark->reached()) return cudaErrorNotReady;
-    *milliseconds =
-        std::chrono::duration<float, std::milli>(end->mark->reached_at - begin->mark->reached_at).count();
+    *milliseconds = std::chrono::duration<float, std::milli>(end->mark->reached_at - begin->mark->reached_at).count();
     return cudaSuccess;
   });
 }

@@ -22,7 +22,7 @@ struct Range {
 /// operations of the stream wait, those of other streams go on. What it throws (simt::Error) becomes a report.
 /// A poll must not block and must not call the CUDA API.
 struct Work {
-  const char* name;              ///< lives as long as the process
+  const char* name;           ///< lives as long as the process
   std::vector<Range> ranges;  ///< as far as known: checked for bounds and races at once. Of a kernel: its pointers
   std::function<bool()> poll;
   bool kernel = false;

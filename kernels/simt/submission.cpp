@@ -113,14 +113,12 @@ void Gpu::check_pointers(const Work& work, Item& item) {
 
 /// The other way round: a writer submitted after the kernel.
 void Gpu::check_kernels_at(uintptr_t begin, uintptr_t end, Item& item) {
-  for (const InFlight& f : in_flight_) {
-    if (!f.op->kernel || ordered(*f.op, *item.op)) continue;
-    for (const uintptr_t address : f.addresses) {
-      if (address < begin || address >= end) continue;
-      report_race(item, trident::build_string(" writes ", end - begin, " bytes at ",
-                                              hex(reinterpret_cast<const void*>(begin)), ", which were given to ",
-                                              describe(*f.op)));
-    }
+  for (auto at = in_flight_.lower_bound({begin, false, 0}); at != in_flight_.end() && at->first.address < end; ++at) {
+    const Op& other = at->second;
+    if (!other->kernel || ordered(*other, *item.op)) continue;
+    report_race(item,
+                trident::build_string(" writes ", end - begin, " bytes at ", hex(reinterpret_cast<const void*>(begin)),
+                                      ", where ", describe(*other), " was given an address"));
   }
 }
 
@@ -140,9 +138,9 @@ cudaError_t Gpu::submit(Lock& lock, const StreamPtr& s, Work work) {
   } else {
     check_ranges(work, item);
   }
-  InFlight flight{item.op, {}};
-  for (const Range& a : work.ranges) flight.addresses.push_back(reinterpret_cast<uintptr_t>(a.address));
-  if (!flight.addresses.empty()) in_flight_.push_back(std::move(flight));
+  for (const Range& a : work.ranges) {
+    in_flight_[{reinterpret_cast<uintptr_t>(a.address), work.kernel, item.op->stream}] = item.op;
+  }
   item.poll = std::move(work.poll);
   s->queue.push_back(std::move(item));
   ++s->issued;
@@ -212,7 +210,7 @@ cudaError_t Gpu::wait_for_all(Lock& lock) {
 void Gpu::host_learns(const Clock& clock) {
   merge(host_clock_, clock);
   pinned_.end(host_clock_);
-  std::erase_if(in_flight_, [&](const InFlight& f) { return covered(*f.op, host_clock_); });
+  std::erase_if(in_flight_, [&](const auto& use) { return covered(*use.second, host_clock_); });
 }
 
 void Gpu::thread_learns(const Clock& clock) {
@@ -225,12 +223,8 @@ void Gpu::keep_fault_handler() {
 }
 
 Op Gpu::in_flight_on(uintptr_t begin, uintptr_t end) const {
-  for (const InFlight& f : in_flight_) {
-    for (const uintptr_t a : f.addresses) {
-      if (a >= begin && a < end) return f.op;
-    }
-  }
-  return nullptr;
+  const auto at = in_flight_.lower_bound({begin, false, 0});
+  return at != in_flight_.end() && at->first.address < end ? at->second : nullptr;
 }
 
 void Gpu::reset_context_error(Lock& lock) {

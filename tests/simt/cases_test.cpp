@@ -5,6 +5,7 @@
 #include "kernels/cases.h"
 #include "kernels/compare.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/simt/control.h"
 #include "support/catch.h"
 
 using namespace trident;
@@ -14,6 +15,7 @@ namespace {
 
 void run_family(const std::vector<Case>& family) {
   const std::unique_ptr<Ops> ops = make_cuda_ops();
+  simt::CollectReports reports;
   CudaRoom room;
   const char* only = std::getenv("TRIDENT_CASE");
   for (const Case& c : family) {
@@ -24,6 +26,8 @@ void run_family(const std::vector<Case>& family) {
     } catch (const std::exception& e) {
       wrong = c.name + ": " + e.what();
     }
+    for (const simt::Report& r : reports.take()) wrong += "\n" + r.text;
+    simt::reset_context_error();
     INFO(wrong);
     CHECK(wrong.empty());
   }

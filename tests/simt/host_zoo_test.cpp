@@ -177,11 +177,9 @@ TEST_CASE("zoo: a copy beyond its allocation", "[zoo]") {
     const std::vector<float> pageable(Bench::kCount + 1);
     (void)cudaMemcpyAsync(b.x, pageable.data(), Bench::kBytes + 4, cudaMemcpyHostToDevice, b.copy);
   });
+  must_report(ReportKind::out_of_bounds, [](Bench& b) { (void)cudaMemsetAsync(b.x + 1, 0, Bench::kBytes, b.copy); });
   must_report(ReportKind::out_of_bounds,
-              [](Bench& b) { (void)cudaMemsetAsync(b.x + 1, 0, Bench::kBytes, b.copy); });
-  must_report(ReportKind::out_of_bounds, [](Bench& b) {
-    (void)cudaMemcpyAsync(b.x, b.in + 1, Bench::kBytes, cudaMemcpyHostToDevice, b.copy);
-  });
+              [](Bench& b) { (void)cudaMemcpyAsync(b.x, b.in + 1, Bench::kBytes, cudaMemcpyHostToDevice, b.copy); });
 }
 
 TEST_CASE("zoo: an event that was never recorded", "[zoo]") {
@@ -272,7 +270,8 @@ TEST_CASE("zoo: a kernel out of bounds kills the context", "[zoo]") {
 
 TEST_CASE("zoo: a CUDA call inside a host function", "[zoo]") {
   must_report(ReportKind::host_function, [](Bench& b) {
-    ok(cudaLaunchHostFunc(b.copy, [](void*) { (void)cudaDeviceSynchronize(); }, nullptr));
+    ok(cudaLaunchHostFunc(
+        b.copy, [](void*) { (void)cudaDeviceSynchronize(); }, nullptr));
     ok(cudaStreamSynchronize(b.copy));
   });
 }

@@ -27,9 +27,9 @@ void under_every_policy(Body body) {
   };
   using simt::StreamPolicy;
   const simt::Settings before = simt::settings();
-  for (const Choice& c : {Choice{StreamPolicy::Lazy, 1, "lazy"}, Choice{StreamPolicy::Eager, 1, "eager"},
-                          Choice{StreamPolicy::Random, 1, "random, seed 1"},
-                          Choice{StreamPolicy::Random, 2, "random, seed 2"}}) {
+  for (const Choice& c :
+       {Choice{StreamPolicy::Lazy, 1, "lazy"}, Choice{StreamPolicy::Eager, 1, "eager"},
+        Choice{StreamPolicy::Random, 1, "random, seed 1"}, Choice{StreamPolicy::Random, 2, "random, seed 2"}}) {
     simt::Settings s = before;
     s.policy = c.policy;
     s.seed = c.seed;

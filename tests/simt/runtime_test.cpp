@@ -270,6 +270,17 @@ TEST_CASE("memory ends where the card's does", "[runtime]") {
   (void)cudaGetLastError();
 }
 
+TEST_CASE("many operations are cheap enough", "[.][cost]") {
+  under_every_policy([] {
+    Bench b;
+    const auto begin = std::chrono::steady_clock::now();
+    for (int i = 0; i < 10'000; ++i) ok(cudaMemsetAsync(b.x, 0, 64, b.copy));
+    ok(cudaStreamSynchronize(b.copy));
+    const std::chrono::duration<double, std::micro> spent = std::chrono::steady_clock::now() - begin;
+    WARN(spent.count() / 10'000 << " us an operation");
+  });
+}
+
 TEST_CASE("a machine without GPUs", "[runtime]") {
   const simt::Settings before = simt::settings();
   simt::Settings none = before;
