@@ -25,11 +25,9 @@ __global__ void __launch_bounds__(kTileThreads)
     position_forward_kernel(T* y_TD, const T* table_PD, Walk walk, Tiling tiling) {
   const int64_t column = tiling.column<kWidth>(), position = tiling.down() * kTileRows + tile_row();
   if (column >= tiling.columns || position >= walk.context) return;
-  const int64_t first = walk.first_of(position);
-  if (first >= walk.tokens) return;
   const Pack<T, kWidth> entry = Pack<T, kWidth>::load(table_PD + position * tiling.columns + column);
 #pragma unroll 4
-  for (int64_t t = first; t < walk.tokens; t += walk.context) {
+  for (int64_t t = walk.first_of(position); t < walk.tokens; t += walk.context) {
     T* at = y_TD + t * tiling.columns + column;
     Pack<T, kWidth> y = Pack<T, kWidth>::load(at);
 #pragma unroll
@@ -45,7 +43,7 @@ __global__ void __launch_bounds__(kTileThreads)
   const int64_t column = tiling.column<kWidth>(), position = tiling.down() * kTileRows + tile_row();
   if (column >= tiling.columns || position >= walk.context) return;
   const int64_t first = walk.first_of(position);
-  if (first >= walk.tokens) return;
+  if (first >= walk.tokens) return;  // spares the table's entry, which nothing is added to
   float* entry = dtable_PD + position * tiling.columns + column;
   Pack<float, kWidth> sum = Pack<float, kWidth>::load(entry);
 #pragma unroll 4
