@@ -1,7 +1,7 @@
 // Elementwise operations: one pass over memory, 16 bytes a thread where addresses allow.
+#include "kernels/cuda/dropout.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/families.h"
-#include "kernels/cuda/random.h"
 
 namespace trident::cuda {
 namespace {
@@ -39,29 +39,24 @@ struct Add {
   }
 };
 
-/// y = x + dropout(z), x perhaps absent. Element (row, column) of a [T, N] tensor has word (first_row + row) N +
-/// column, so that a flat index suffices.
+/// y = x + dropout(z), x perhaps absent.
 template <class T>
 struct DropoutAdd {
   T* y;
   const T *x, *z;
-  RandomKey key;
-  uint64_t first_word;
-  float p, keep;
+  Dropout drop;
 
   template <int kWidth>
   SIMT_DEV void run(int64_t i) const {
     Pack<T, kWidth> out = Pack<T, kWidth>::load(z + i);
-    if (p > 0) {
-      uint32_t word[kWidth];
-      random_words(key, first_word + static_cast<uint64_t>(i), word);
-#pragma unroll
-      for (int j = 0; j < kWidth; ++j) out.value[j] *= uniform01(word[j]) >= p ? keep : 0.0f;
-    }
+    const Pack<float, kWidth> factor = dropout_factors<kWidth>(drop, i);
     if (x != nullptr) {
       const Pack<T, kWidth> in = Pack<T, kWidth>::load(x + i);
 #pragma unroll
-      for (int j = 0; j < kWidth; ++j) out.value[j] += in.value[j];
+      for (int j = 0; j < kWidth; ++j) out.value[j] = residual_sum(in.value[j], out.value[j], factor.value[j]);
+    } else {
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) out.value[j] *= factor.value[j];
     }
     out.store(y + i);
   }
@@ -92,18 +87,12 @@ void add(cudaStream_t stream, Tensor y, Tensor x) {
 }
 
 void dropout_add(cudaStream_t stream, Tensor y_TN, Tensor x_TN, Tensor z_TN, const DropoutSpec& drop) {
-  const uint64_t first_word = static_cast<uint64_t>(drop.first_row) * static_cast<uint64_t>(y_TN.dim[1]);
+  const Dropout dropout = make_dropout(drop, y_TN.dim[1]);
   // A pack must begin with a Philox block, too.
-  const bool wide = aligned(y_TN) && aligned(z_TN) && (!x_TN.defined() || aligned(x_TN)) && first_word % 4 == 0;
+  const bool wide = aligned(y_TN) && aligned(z_TN) && (!x_TN.defined() || aligned(x_TN)) && dropout.first_word % 4 == 0;
   with_float(y_TN.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    const DropoutAdd<T> body{at<T>(y_TN),
-                             x_TN.defined() ? at<const T>(x_TN) : nullptr,
-                             at<const T>(z_TN),
-                             drop.key,
-                             first_word,
-                             drop.p,
-                             1.0f / (1.0f - drop.p)};
+    const DropoutAdd<T> body{at<T>(y_TN), x_TN.defined() ? at<const T>(x_TN) : nullptr, at<const T>(z_TN), dropout};
     run_elements<kCommonWidth<T>>(stream, "dropout_add", y_TN.numel(), wide, body);
   });
 }
