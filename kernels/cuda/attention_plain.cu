@@ -39,6 +39,9 @@ SIMT_DEV int thread_x() { return static_cast<int>(threadIdx.x) % 16; }
 SIMT_DEV int own_row(int i) { return static_cast<int>(threadIdx.x) / 16 + 8 * i; }
 SIMT_DEV int stream_column(int j) { return thread_x() + 16 * j; }
 
+/// Columns of a tile that its products read: K rounded up to 16.
+SIMT_DEV int columns_read(const Geometry& g) { return (g.head_size + 15) / 16 * 16; }
+
 template <int kHead, int kPer, class T>
 SIMT_DEV void load_packs(float* tile, const T* src, int64_t stride, int first, const Geometry& g) {
   for (int index = static_cast<int>(threadIdx.x); index < kTile * kHead / kPer; index += kThreads) {
@@ -62,27 +65,28 @@ SIMT_DEV void load_rows(float* tile, const T* src, int64_t stride, int first, co
   }
 }
 
-/// s = A B^T, own rows against streamed rows.
+/// s = A B^T over the first `columns` columns, own rows against streamed rows.
 template <int kHead>
-SIMT_DEV void dot_rows(float (&s)[kRows][kCols], const float* a, const float* b) {
+SIMT_DEV void dot_rows(float (&s)[kRows][kCols], const float* a, const float* b, int columns) {
 #pragma unroll
   for (int i = 0; i < kRows; ++i)
 #pragma unroll
     for (int j = 0; j < kCols; ++j) s[i][j] = 0;
+  for (int step = 0; step < columns; step += 16)
 #pragma unroll(kHead == 256 ? 1 : 4)
-  for (int k = 0; k < kHead; k += 4) {
-    Pack<float, 4> row[kRows], column[kCols];
+    for (int k = step; k < step + 16; k += 4) {
+      Pack<float, 4> row[kRows], column[kCols];
 #pragma unroll
-    for (int i = 0; i < kRows; ++i) row[i] = Pack<float, 4>::load(a + own_row(i) * kStride<kHead> + k);
+      for (int i = 0; i < kRows; ++i) row[i] = Pack<float, 4>::load(a + own_row(i) * kStride<kHead> + k);
 #pragma unroll
-    for (int j = 0; j < kCols; ++j) column[j] = Pack<float, 4>::load(b + stream_column(j) * kStride<kHead> + k);
+      for (int j = 0; j < kCols; ++j) column[j] = Pack<float, 4>::load(b + stream_column(j) * kStride<kHead> + k);
 #pragma unroll
-    for (int i = 0; i < kRows; ++i)
+      for (int i = 0; i < kRows; ++i)
 #pragma unroll
-      for (int j = 0; j < kCols; ++j)
+        for (int j = 0; j < kCols; ++j)
 #pragma unroll
-        for (int l = 0; l < 4; ++l) s[i][j] = fmaf(row[i].value[l], column[j].value[l], s[i][j]);
-  }
+          for (int l = 0; l < 4; ++l) s[i][j] = fmaf(row[i].value[l], column[j].value[l], s[i][j]);
+    }
 }
 
 /// Puts scores where the rest of their row reads them.
@@ -186,7 +190,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
     load_rows<kHead>(v, v_head, g.qkv_stride, key, g, wide);
     __syncthreads();
     float s[kRows][kCols];
-    dot_rows<kHead>(s, q, k);
+    dot_rows<kHead>(s, q, k, columns_read(g));
 #pragma unroll
     for (int i = 0; i < kRows; ++i)
 #pragma unroll
@@ -253,8 +257,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
       load_rows<kHead>(d, dout + row0 * g.out_stride + head * g.head_size, g.out_stride, query, g, wide);
       __syncthreads();
       float s[kRows][kCols], ds[kRows][kCols];
-      dot_rows<kHead>(s, k, q);
-      dot_rows<kHead>(ds, v, d);
+      dot_rows<kHead>(s, k, q, columns_read(g));
+      dot_rows<kHead>(ds, v, d, columns_read(g));
 #pragma unroll
       for (int i = 0; i < kRows; ++i)
 #pragma unroll
@@ -300,8 +304,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
     load_rows<kHead>(v, v_head, g.qkv_stride, key, g, wide);
     __syncthreads();
     float s[kRows][kCols], ds[kRows][kCols];
-    dot_rows<kHead>(s, q, k);
-    dot_rows<kHead>(ds, d, v);
+    dot_rows<kHead>(s, q, k, columns_read(g));
+    dot_rows<kHead>(ds, d, v, columns_read(g));
 #pragma unroll
     for (int i = 0; i < kRows; ++i)
 #pragma unroll

@@ -9,8 +9,8 @@
 //   e_ds = p kLambda sqrt(K) (f sum|do v| + sum|do o|) + |ds| (r + 2 + c)
 //   dv: sum_i p f |do| (r + kLambda sqrt(n) + c);   dq, dk: scale sum |k or q| (e_ds + kLambda sqrt(n) |ds|)
 // with n the number of rows that add up: C for dq, C H/G for dk and dv. Where p f and ds are kept in the compute dtype,
-// each also errs by its underflow u (f16: 2^-25; a probability, scaled by at most exp(maximum so far - last maximum) <= 1
-// later, by no more): sum_j u f |v_j| for out, sum_i u f |do| for dv, scale sum u |k or q| for dq, dk.
+// each also errs by its underflow u (f16: 2^-25; a probability, scaled by at most exp(maximum so far - last maximum) <=
+// 1 later, by no more): sum_j u f |v_j| for out, sum_i u f |do| for dv, scale sum u |k or q| for dq, dk.
 #include <cmath>
 
 #include "cases.h"
@@ -232,8 +232,9 @@ std::vector<Case> attention_cases() {
     push({1, 130, 2, 2, 64, dtype, 1.0, true, 0.1f});
     push({2, 7, 2, 1, 8, dtype, 1.0, false, 0.5f});
   }
-  // The head sizes that tensor cores take, at the edges of their tiles (16, 32, 64 and 128 positions); each context with
-  // other heads, so that every size meets one and several query heads a kv head, both masks, with and without dropout.
+  // The head sizes that tensor cores take, at the edges of their tiles (16, 32, 64 and 128 positions); each context
+  // with other heads, so that every size meets one and several query heads a kv head, both masks, with and without
+  // dropout.
   for (const DType dtype : {DType::bf16, DType::f16}) {
     for (const int64_t head_size : {64, 96, 128}) {
       push({2, 1, 2, 2, head_size, dtype, 1.0, false});
