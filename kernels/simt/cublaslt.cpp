@@ -273,10 +273,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
   require_aligned(b, algorithm.alignment, "B");
   require_aligned(c, algorithm.alignment, "C");
   require_aligned(d, algorithm.alignment, "D");
+  const Addresses at{a, b, c, d, scale_of_c, algorithm.split ? static_cast<float*>(workspace) : nullptr};
+  if (stream_push(stream, "cublasLtMatmul", [p, at] { run(p, at); }) != cudaSuccess) {
+    return CUBLAS_STATUS_EXECUTION_FAILED;
+  }
   ++cublaslt.matmuls;
   if (p.desc.epilogue != CUBLASLT_EPILOGUE_DEFAULT && p.desc.epilogue != CUBLASLT_EPILOGUE_BIAS) ++cublaslt.fused;
-  const Addresses at{a, b, c, d, scale_of_c, algorithm.split ? static_cast<float*>(workspace) : nullptr};
-  stream_push(stream, "cublasLtMatmul", [p, at] { run(p, at); });
   return CUBLAS_STATUS_SUCCESS;
 }
 
