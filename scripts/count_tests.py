@@ -9,6 +9,7 @@ import sys
 
 TEST = re.compile(r"^\d+/\d+ Testing: (\S+)$", re.MULTILINE)
 ALL_PASSED = re.compile(r"^All tests passed \(\d+ assertions? in (\d+) test cases?\)", re.MULTILINE)
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # mpirun gives its ranks a terminal
 SUMMARY = re.compile(r"^test cases:\s+(\d+)\s*\|(.*)$", re.MULTILINE)
 
 
@@ -28,7 +29,7 @@ def count_program(text):
 
 
 def main():
-    log = pathlib.Path(sys.argv[1]).read_text(encoding="utf-8", errors="replace")
+    log = COLOUR.sub("", pathlib.Path(sys.argv[1]).read_text(encoding="utf-8", errors="replace"))
     starts = [match.start() for match in TEST.finditer(log)] + [len(log)]
     counts = [count_program(log[begin:end]) for begin, end in zip(starts, starts[1:])]
     print(sum(passed for passed, _ in counts), sum(failed for _, failed in counts))
