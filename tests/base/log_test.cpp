@@ -109,7 +109,7 @@ TEST_CASE("a reader that stands still stops nobody who is in a hurry") {
   ::dup2(terminal, STDERR_FILENO);
   for (const int open : {terminal, ends[0], ends[1]}) ::close(open);
   REQUIRE(file.lines().size() == 129);
-  CHECK(file.lines().front().substr(20) == text);
+  CHECK(file.lines().front().substr(21) == text);
 }
 
 TEST_CASE("a line longer than a pipe takes at once arrives whole") {
@@ -125,7 +125,7 @@ TEST_CASE("a line longer than a pipe takes at once arrives whole") {
   size_t size = 0;
   for (ssize_t n = 1; n > 0; size += static_cast<size_t>(n)) n = ::read(ends[0], got.data() + size, got.size() - size);
   ::close(ends[0]);
-  CHECK(size == 20 + 2 * PIPE_BUF + 10 + 1);
+  CHECK(size == 21 + 2 * PIPE_BUF + 10 + 1);
 }
 
 TEST_CASE("a log file that cannot be opened is the user's mistake, by name") {
