@@ -15,6 +15,9 @@ namespace {
 
 enum class Weight { absent, alias, separate };
 
+/// Whether a control tensor stands in for step and grad_scale, and whether it says that the step is applied.
+enum class Control { none, applied, skipped };
+
 struct Spec {
   int64_t n;
   Weight weight;
@@ -22,6 +25,7 @@ struct Spec {
   int64_t step;
   bool zero_grad;
   float weight_decay, grad_scale;
+  Control control = Control::none;
 };
 
 constexpr float kRate = 3e-2f, kBeta1 = 0.9f, kBeta2 = 0.95f, kAdamEps = 1e-8f;
@@ -46,12 +50,24 @@ Bounds adamw_bounds(const Spec& s, const Oracle& oracle) {
   return bounds;
 }
 
+/// What step_control would write for the case, rounded to f32.
+Values control_values(const Spec& s) {
+  const double b1 = static_cast<double>(kBeta1), b2 = static_cast<double>(kBeta2), t = static_cast<double>(s.step);
+  Values control = {static_cast<double>(s.grad_scale), static_cast<double>(kRate) / (1 - std::pow(b1, t)),
+                    1 / std::sqrt(1 - std::pow(b2, t)), s.control == Control::applied ? 1.0 : 0.0};
+  for (double& x : control) x = round_to(DType::f32, x);
+  return control;
+}
+
 Case adamw_case(const Spec& s) {
   const char* weights[] = {"no weight", "weight is master", "weight "};
   Case c;
   c.name = build_string("adamw ", s.n, " ", weights[static_cast<int>(s.weight)],
                         s.weight == Weight::separate ? dtype_name(s.weight_dtype) : "", " step ", s.step,
-                        s.zero_grad ? " zero_grad" : "", " decay ", s.weight_decay, " grad_scale ", s.grad_scale);
+                        s.zero_grad ? " zero_grad" : "", " decay ", s.weight_decay, " grad_scale ", s.grad_scale,
+                        s.control == Control::none      ? ""
+                        : s.control == Control::applied ? " controlled"
+                                                        : " not applied");
   c.operands = [s, seed = seed_of(c.name)] {
     Random random(seed);
     std::vector<Operand> o;
@@ -61,6 +77,7 @@ Case adamw_case(const Spec& s) {
         {"v", Use::inout, DType::f32, {s.n}, magnitudes(random.normal(DType::f32, s.n, s.step == 1 ? 0 : 0.1))});
     o.push_back({"grad", s.zero_grad ? Use::inout : Use::in, DType::f32, {s.n}, random.normal(DType::f32, s.n)});
     if (s.weight == Weight::separate) o.push_back({"weight", Use::out, s.weight_dtype, {s.n}, {}});
+    if (s.control != Control::none) o.push_back({"control", Use::in, DType::f32, {4}, control_values(s)});
     return o;
   };
   c.run = [s](const Ops& ops, Arguments& t) {
@@ -76,11 +93,13 @@ Case adamw_case(const Spec& s) {
                            .beta2 = kBeta2,
                            .eps = kAdamEps,
                            .weight_decay = s.weight_decay,
-                           .grad_scale = s.grad_scale,
-                           .step = s.step,
-                           .zero_grad = s.zero_grad});
+                           .grad_scale = s.control == Control::none ? s.grad_scale : 77.0f,  // replaced by control
+                           .step = s.control == Control::none ? s.step : 123,
+                           .zero_grad = s.zero_grad,
+                           .control_4 = s.control == Control::none ? Tensor() : t["control"]});
   };
-  c.bounds = [s](const Oracle& oracle) { return adamw_bounds(s, oracle); };
+  // What is not applied changes nothing: exactly.
+  c.bounds = [s](const Oracle& oracle) { return s.control == Control::skipped ? Bounds{} : adamw_bounds(s, oracle); };
   return c;
 }
 
@@ -122,6 +141,12 @@ std::vector<Case> optimizer_cases() {
       list.push_back(adamw_case({n, Weight::separate, DType::bf16, step, true, 0.1f, 0.013f}));
       list.push_back(adamw_case({n, Weight::separate, DType::f16, step, false, 0.1f, 3.0f}));
     }
+  }
+  for (const int64_t n : {7, 1001}) {
+    list.push_back(adamw_case({n, Weight::alias, DType::f32, 2, false, 0.1f, 0.25f, Control::applied}));
+    list.push_back(adamw_case({n, Weight::separate, DType::bf16, 3, true, 0.1f, 0.5f, Control::applied}));
+    list.push_back(adamw_case({n, Weight::alias, DType::f32, 2, true, 0.1f, 0.25f, Control::skipped}));
+    list.push_back(adamw_case({n, Weight::absent, DType::f32, 2, true, 0.1f, 0.25f, Control::skipped}));
   }
   for (const int64_t n : {1, 7, 33, 1001, 100003}) {
     for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {

@@ -42,6 +42,9 @@ enum class Fault {
   softmax_loss_leaves_ignored_gradient,
   adamw_forgets_grad_scale,
   adamw_skips_bias_correction,
+  adamw_ignores_control,
+  step_sums_counts_others,
+  step_control_does_not_clip,
   sum_squares_in_float,
 };
 
@@ -171,7 +174,17 @@ class FaultyOps final : public Ops {
     AdamWArgs a = args;
     if (is(Fault::adamw_forgets_grad_scale)) a.grad_scale = 1;
     if (is(Fault::adamw_skips_bias_correction)) a.step = 1'000'000;
+    if (is(Fault::adamw_ignores_control)) a.control_4 = {};
     right_->adamw(s, a);
+  }
+  void step_sums(Stream s, const StepSumsArgs& args) const override {
+    right_->step_sums(s, args);
+    if (is(Fault::step_sums_counts_others)) args.sums_N.as<double>()[0] *= 2;
+  }
+  void step_control(Stream s, const StepControlArgs& args) const override {
+    StepControlArgs a = args;
+    if (is(Fault::step_control_does_not_clip)) a.max_norm = 0;
+    right_->step_control(s, a);
   }
   void sum_squares(Stream s, Tensor out_1, Tensor x, Tensor scratch) const override {
     right_->sum_squares(s, out_1, x, scratch);
@@ -247,6 +260,9 @@ TEST_CASE("every planted fault is refused by its family's cases") {
       {Fault::softmax_loss_leaves_ignored_gradient, loss_cases, "softmax_loss 7x33"},
       {Fault::adamw_forgets_grad_scale, optimizer_cases, "adamw 33"},
       {Fault::adamw_skips_bias_correction, optimizer_cases, "adamw 33"},
+      {Fault::adamw_ignores_control, optimizer_cases, "not applied"},
+      {Fault::step_sums_counts_others, step_cases, "step_sums"},
+      {Fault::step_control_does_not_clip, step_cases, "clips"},
       {Fault::sum_squares_in_float, optimizer_cases, "sum_squares 1001"},
   };
   for (const Plant& plant : plants) {
