@@ -284,7 +284,8 @@ void check_softmax_loss(const Tensor& loss_T, const Tensor& logits_TV, const Ten
 
 void check(const AdamWArgs& a) {
   const auto r = rules("adamw", Named{"master", &a.master}, Named{"m", &a.m}, Named{"v", &a.v}, Named{"grad", &a.grad},
-                       Named{"weight", &a.weight});
+                       Named{"weight", &a.weight},
+                       Named{"control_4", &a.control_4});
   r.require(a.master.rank == 1 && (a.master.dtype == DType::f32 || a.master.dtype == DType::f64),
             "master is flat, f32 (f64 in the reference)");
   r.require(same_kind(a.m, a.master) && same_kind(a.v, a.master) && same_kind(a.grad, a.master),
@@ -297,6 +298,28 @@ void check(const AdamWArgs& a) {
               "stochastic rounding makes a bf16 weight (f64 in the reference)");
     r.require(a.first_element >= 0, "first_element is not negative");
   }
+  r.require(!a.control_4.defined() || (is_vector(a.control_4, 4) && a.control_4.dtype == a.master.dtype),
+            "control is f32[4] (f64 in the reference)");
+}
+
+void check(const StepSumsArgs& a) {
+  const auto r = rules("step_sums", Named{"sums_N", &a.sums_N}, Named{"squares_S", &a.squares_S},
+                       Named{"block_S", &a.block_S}, Named{"loss_L", &a.loss_L});
+  r.require(a.sums_N.rank == 1 && a.sums_N.dtype == DType::f64 && a.sums_N.dim[0] >= kStepSums,
+            "sums is f64 [blocks + 3]");
+  r.require(a.squares_S.rank == 1 && a.squares_S.dtype == DType::f64, "squares is f64 [S]");
+  r.require(is_vector(a.block_S, a.squares_S.dim[0]) && a.block_S.dtype == DType::i32, "block is i32 [S]");
+  r.require(!a.loss_L.defined() || (a.loss_L.rank == 1 && a.loss_L.dtype == DType::f64), "loss is f64 [L]");
+}
+
+void check(const StepControlArgs& a) {
+  const auto r = rules("step_control", Named{"control_4", &a.control_4}, Named{"updates_1", &a.updates_1},
+                       Named{"sums_N", &a.sums_N});
+  r.require(is_vector(a.control_4, 4) && (a.control_4.dtype == DType::f32 || a.control_4.dtype == DType::f64),
+            "control is f32[4] (f64 in the reference)");
+  r.require(is_vector(a.updates_1, 1) && a.updates_1.dtype == DType::f64, "updates is f64[1]");
+  r.require(a.sums_N.rank == 1 && a.sums_N.dtype == DType::f64 && a.sums_N.dim[0] >= kStepSums,
+            "sums is f64 [blocks + 3]");
 }
 
 void check_total(const char* op, const Tensor& out_1, const Tensor& x) {

@@ -37,6 +37,8 @@ void check_softmax_sum(const Tensor& sum_T, const Tensor& target_T, const Tensor
 void check_softmax_loss(const Tensor& loss_T, const Tensor& logits_TV, const Tensor& max_T, const Tensor& sum_T,
                         const Tensor& target_T, const Tensor& id_T, int64_t valid);
 void check(const AdamWArgs&);
+void check(const StepSumsArgs&);
+void check(const StepControlArgs&);
 /// `sum_squares` and `sum`.
 void check_total(const char* op, const Tensor& out_1, const Tensor& x);
 

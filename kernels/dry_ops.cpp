@@ -59,6 +59,8 @@ class DryOps final : public Ops {
   }
 
   void adamw(Stream, const AdamWArgs& args) const override { check(args); }
+  void step_sums(Stream, const StepSumsArgs& args) const override { check(args); }
+  void step_control(Stream, const StepControlArgs& args) const override { check(args); }
   void sum_squares(Stream, Tensor out_1, Tensor x, Tensor) const override { check_total("sum_squares", out_1, x); }
   void sum(Stream, Tensor out_1, Tensor x, Tensor) const override { check_total("sum", out_1, x); }
 

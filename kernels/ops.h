@@ -19,6 +19,7 @@
 #include "core/base/rng.h"
 #include "core/base/stream.h"
 #include "core/base/tensor.h"
+#include "kernels/step_control.h"
 
 namespace trident {
 
@@ -129,6 +130,8 @@ struct AdamWArgs {
   bool stochastic_rounding = false;
   RandomKey rounding_key;
   int64_t first_element = 0;
+  /// f32[4] from step_control, or absent: replaces grad_scale and step, and when it says so nothing changes at all.
+  Tensor control_4;
 };
 
 class Ops {
@@ -188,6 +191,9 @@ class Ops {
                             Tensor id_T, int64_t first_id, int64_t valid, bool gradient) const = 0;
 
   virtual void adamw(Stream, const AdamWArgs&) const = 0;
+  /// The sums that decide how a step is applied, and the decision: kernels/step_control.h.
+  virtual void step_sums(Stream, const StepSumsArgs&) const = 0;
+  virtual void step_control(Stream, const StepControlArgs&) const = 0;
   /// out_1 (f64[1]) = sum of squares of x, accumulated in double in an order that depends only on x's length.
   virtual void sum_squares(Stream, Tensor out_1, Tensor x, Tensor scratch) const = 0;
   /// out_1 (f64[1]) = sum of x in double, same order rule.

@@ -23,7 +23,7 @@ struct Engine {
   Engine(const EngineOptions& options, Device& device, Grid& grid, Ledger& ledger)
       : stage(options.shape, grid.topology.pipeline, grid.at.pipeline, options.chunks),
         store(options.zero, stage.layouts(grid.topology.data), device, grid),
-        optimizer(options.adamw, store, device),
+        optimizer(options.adamw, options.shape.layers + 2, store, device),
         executor(options.executor, stage, store, device, grid, ledger) {}
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;

@@ -36,15 +36,41 @@ double StepSums::grad_norm() const {
   return std::sqrt(sum) / static_cast<double>(valid_tokens);
 }
 
-Optimizer::Optimizer(const AdamWOptions& options, ZeroStore& store, Device& device)
-    : options_(options), store_(store), device_(device) {
-  const size_t n = store.segments().size();
-  squares_memory_ = device.alloc(n * sizeof(double), Place::device, "gradient norms");
-  squares_N_ = Tensor(squares_memory_.data(), DType::f64, {static_cast<int64_t>(n)}, squares_memory_.place());
-  squares_host_.resize(n);
+Optimizer::Optimizer(const AdamWOptions& options, int64_t blocks, ZeroStore& store, Device& device)
+    : options_(options), blocks_(blocks), store_(store), device_(device) {
+  const auto segments = static_cast<int64_t>(store.segments().size());
+  const int64_t sums = blocks + kStepSums;
+  const auto make = [&](Arena& arena) {
+    squares_S_ = arena.alloc(DType::f64, {segments});
+    sums_N_ = arena.alloc(DType::f64, {sums});
+    updates_1_ = arena.alloc(DType::f64, {1});
+    block_S_ = arena.alloc(DType::i32, {segments});
+    control_4_ = arena.alloc(DType::f32, {4});
+  };
+  Arena dry;
+  make(dry);
+  memory_ = device.alloc(dry.peak(), Place::device, "sums of a step");
+  Arena arena(memory_.data(), memory_.bytes(), Place::device);
+  make(arena);
+  for (size_t i = 0; i < kInFlight; ++i) {
+    Report& report = reports_[i];
+    report.memory = device.alloc(static_cast<size_t>(sums + segments) * sizeof(double), Place::pinned,
+                                 build_string("sums of a step, on the host: ", i));
+    const Tensor all(report.memory.data(), DType::f64, {sums + segments}, Place::pinned);
+    report.sums_N = all.rows(0, sums);
+    report.squares_S = all.rows(sums, sums + segments);
+  }
   if (const size_t bytes = device.ops().sum_scratch_bytes(); bytes > 0) {
     scratch_memory_ = device.alloc(bytes, Place::device, "scratch of sums");
-    sum_scratch_ = Tensor(scratch_memory_.data(), DType::u8, {static_cast<int64_t>(bytes)}, Place::device);
+    sum_scratch_ =
+        Tensor(scratch_memory_.data(), DType::u8, {static_cast<int64_t>(bytes)}, scratch_memory_.place());
+  }
+  std::vector<int32_t> block_of;
+  for (const Segment& s : store.segments()) block_of.push_back(s.counts ? static_cast<int32_t>(s.block) : -1);
+  if (!block_S_.dry()) {
+    const Stream stream = device.stream(Role::compute);
+    device.copy(block_S_, Tensor(block_of.data(), DType::i32, {segments}), stream);
+    device.synchronize(stream);
   }
 }
 
@@ -61,34 +87,36 @@ void Optimizer::initialize(uint64_t seed, Stream stream) {
   store_.publish_weights(stream, true);
 }
 
-StepSums Optimizer::reduce(const LossSum& mine, bool stop, int64_t blocks, Communicator& world, Stream stream) {
+void Optimizer::reduce(const StepLoss& mine, bool stop, Communicator& world, Stream stream) {
+  ensure(submitted_ - read_ < kInFlight, "the sums of a step are read before those of the step after the next");
   const auto& segments = store_.segments();
   for (size_t i = 0; i < segments.size(); ++i) {
     const auto at = static_cast<int64_t>(i);
     if (segments[i].counts)
-      device_.ops().sum_squares(stream, squares_N_.rows(at, at + 1), segments[i].grad, sum_scratch_);
+      device_.ops().sum_squares(stream, squares_S_.rows(at, at + 1), segments[i].grad, sum_scratch_);
   }
-  device_.copy(Tensor(squares_host_.data(), DType::f64, {squares_N_.numel()}), squares_N_, stream);
-  device_.synchronize(stream);
-
-  // One vector: a double per block, then loss, tokens (exact in a double up to 2^53) and votes.
-  std::vector<double> sums(static_cast<size_t>(blocks), 0.0);
-  for (size_t i = 0; i < segments.size(); ++i) {
-    if (segments[i].counts) sums[static_cast<size_t>(segments[i].block)] += squares_host_[i];
-  }
-  sums.insert(sums.end(), {mine.loss, static_cast<double>(mine.tokens), stop ? 1.0 : 0.0});
-  world.all_reduce(Tensor(sums.data(), DType::f64, {static_cast<int64_t>(sums.size())}), Reduce::sum, stream);
-  device_.synchronize(stream);
-
-  const double* tail = sums.data() + blocks;
-  StepSums total{
-      .loss_sum = tail[0], .valid_tokens = static_cast<int64_t>(tail[1]), .stop_votes = static_cast<int>(tail[2])};
-  sums.resize(static_cast<size_t>(blocks));
-  total.block_squares = std::move(sums);
-  return total;
+  device_.ops().step_sums(stream, {.sums_N = sums_N_,
+                                   .squares_S = squares_S_,
+                                   .block_S = block_S_,
+                                   .loss_L = mine.loss_L,
+                                   .valid_tokens = static_cast<double>(mine.tokens),
+                                   .stop_votes = stop ? 1.0 : 0.0});
+  // A double holds counts exactly up to 2^53.
+  world.all_reduce(sums_N_, Reduce::sum, stream);
+  Report& report = reports_[submitted_++ % kInFlight];
+  device_.copy(report.sums_N, sums_N_, stream);
+  device_.copy(report.squares_S, squares_S_, stream);
+  report.copied = device_.record(stream);
 }
 
-void Optimizer::update(int64_t step, float lr, float grad_scale, Stream stream) {
+void Optimizer::update(float lr, float max_norm, Stream stream) {
+  device_.ops().step_control(stream, {.control_4 = control_4_,
+                                      .updates_1 = updates_1_,
+                                      .sums_N = sums_N_,
+                                      .lr = lr,
+                                      .beta1 = options_.beta1,
+                                      .beta2 = options_.beta2,
+                                      .max_norm = max_norm});
   for (const Segment& s : store_.segments()) {
     device_.ops().adamw(stream, {.master = s.master,
                                  .m = s.m,
@@ -100,16 +128,35 @@ void Optimizer::update(int64_t step, float lr, float grad_scale, Stream stream) 
                                  .beta2 = options_.beta2,
                                  .eps = options_.eps,
                                  .weight_decay = s.param->spec.decay ? options_.weight_decay : 0.0f,
-                                 .grad_scale = grad_scale,
-                                 .step = step});
+                                 .control_4 = control_4_});
   }
   store_.publish_weights(stream, false);
 }
 
+StepSums Optimizer::read() {
+  ensure(read_ < submitted_, "sums are read after they were submitted");
+  const Report& report = reports_[read_++ % kInFlight];
+  device_.synchronize(report.copied);
+  const auto* sums = report.sums_N.as<double>();
+  const double* tail = sums + blocks_;
+  return {.loss_sum = tail[kLossSum],
+          .valid_tokens = static_cast<int64_t>(tail[kTokenSum]),
+          .stop_votes = static_cast<int>(tail[kVoteSum]),
+          .block_squares = {sums, sums + blocks_}};
+}
+
+void Optimizer::set_updates(int64_t updates, Stream stream) {
+  double value = static_cast<double>(updates);
+  device_.copy(updates_1_, Tensor(&value, DType::f64, {1}), stream);
+  device_.synchronize(stream);
+}
+
 const Segment* Optimizer::first_bad_segment() const {
+  ensure(read_ > 0, "the sums were read");
+  const auto* squares = reports_[(read_ - 1) % kInFlight].squares_S.as<double>();
   const auto& segments = store_.segments();
   for (size_t i = 0; i < segments.size(); ++i) {
-    if (segments[i].counts && !std::isfinite(squares_host_[i])) return &segments[i];
+    if (segments[i].counts && !std::isfinite(squares[i])) return &segments[i];
   }
   return nullptr;
 }

@@ -1,6 +1,7 @@
 // The update of the sharded state: gradient norm, scaling, AdamW; and its initial values.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -29,31 +30,50 @@ struct StepSums {
 
 class Optimizer {
  public:
-  /// Allocates one double per segment. The store outlives the optimizer.
-  Optimizer(const AdamWOptions&, ZeroStore&, Device&);
+  /// Allocates a few doubles per segment and block. `blocks`: of the whole model. The store outlives the optimizer.
+  Optimizer(const AdamWOptions&, int64_t blocks, ZeroStore&, Device&);
 
   /// Initial weights, keyed by (seed, parameter, global index): the same on every grid. Moments are zero.
   void initialize(uint64_t seed, Stream);
 
-  /// Sums over the job: this rank's loss and token count (zero on ranks that do not count), its vote to stop, and the
-  /// squares of its gradients; `blocks` is the model's number of blocks. The order of additions does not depend on the
-  /// pipeline. Collective over `world`.
-  StepSums reduce(const LossSum& mine, bool stop, int64_t blocks, Communicator& world, Stream);
+  /// Submits the sums over the job: this rank's loss and token count (absent and zero on ranks that do not count), its
+  /// vote to stop, and the squares of its gradients. The order of additions does not depend on the pipeline. Collective
+  /// over `world`.
+  void reduce(const StepLoss& mine, bool stop, Communicator& world, Stream);
+  /// Submits the decision whether and how the step is applied, one AdamW update, and the publishing of the weights. The
+  /// host learns what was decided from the sums.
+  void update(float lr, float max_norm, Stream);
 
-  /// One AdamW update number `step` (from 1) with gradients scaled by `grad_scale`, then publishes the weights.
-  void update(int64_t step, float lr, float grad_scale, Stream);
+  /// The sums of the oldest reduce() that was not read yet; waits until they are there. At most kInFlight may be
+  /// unread.
+  StepSums read();
+  static constexpr size_t kInFlight = 2;
 
-  /// The first segment counted by this rank whose gradient was not finite at the last reduce(), or nullptr.
+  /// The first segment counted by this rank whose gradient was not finite in the sums read last, or nullptr.
   const Segment* first_bad_segment() const;
 
+  /// Updates applied so far, as bias correction counts them; a checkpoint sets it.
+  void set_updates(int64_t updates, Stream);
+
  private:
+  /// Where the numbers of one step wait for the host: pinned memory, and the event behind the copies.
+  struct Report {
+    Memory memory;
+    Tensor sums_N, squares_S;
+    Event copied;
+  };
+
   AdamWOptions options_;
+  const int64_t blocks_;
   ZeroStore& store_;
   Device& device_;
-  Memory squares_memory_, scratch_memory_;
-  Tensor squares_N_;  // f64, one per segment, on the device
+  Memory memory_, scratch_memory_;
+  Tensor squares_S_, sums_N_, updates_1_;  // f64
+  Tensor block_S_;                         // i32: the block of a segment, -1 when another rank counts it
+  Tensor control_4_;                       // f32
   Tensor sum_scratch_;
-  std::vector<double> squares_host_;
+  std::array<Report, kInFlight> reports_;
+  size_t submitted_ = 0, read_ = 0;  // reports
 };
 
 }  // namespace trident

@@ -110,6 +110,14 @@ class CpuOps final : public Ops {
     check(args);
     cpu::adamw(args);
   }
+  void step_sums(Stream, const StepSumsArgs& args) const override {
+    check(args);
+    cpu::step_sums(args);
+  }
+  void step_control(Stream, const StepControlArgs& args) const override {
+    check(args);
+    cpu::step_control(args);
+  }
   void sum_squares(Stream, Tensor out_1, Tensor x, Tensor) const override {
     check_total("sum_squares", out_1, x);
     cpu::sum_squares(out_1, x);

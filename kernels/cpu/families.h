@@ -53,6 +53,8 @@ void softmax_loss(Tensor loss_T, Tensor logits_TV, Tensor max_T, Tensor sum_T, T
                   int64_t first_id, int64_t valid, bool gradient);
 
 void adamw(const AdamWArgs&);
+void step_sums(const StepSumsArgs&);
+void step_control(const StepControlArgs&);
 void sum_squares(Tensor out_1, Tensor x);
 void sum(Tensor out_1, Tensor x);
 

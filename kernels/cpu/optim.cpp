@@ -16,16 +16,21 @@ struct AdamWFactors {
   float decay, one_minus_beta1, beta2, one_minus_beta2, step_size, inverse_sqrt_correction2, eps, grad_scale;
 
   explicit AdamWFactors(const AdamWArgs& args) {
-    const double t = static_cast<double>(args.step);
-    const double correction1 = 1.0 - std::pow(static_cast<double>(args.beta1), t);
-    const double correction2 = 1.0 - std::pow(static_cast<double>(args.beta2), t);
     decay = static_cast<float>(1.0 - static_cast<double>(args.lr) * static_cast<double>(args.weight_decay));
     one_minus_beta1 = static_cast<float>(1.0 - static_cast<double>(args.beta1));
     beta2 = args.beta2;
     one_minus_beta2 = static_cast<float>(1.0 - static_cast<double>(args.beta2));
+    eps = args.eps;
+    if (args.control_4.defined()) {
+      const float* control = args.control_4.as<float>();
+      grad_scale = control[0], step_size = control[1], inverse_sqrt_correction2 = control[2];
+      return;
+    }
+    const double t = static_cast<double>(args.step);
+    const double correction1 = 1.0 - std::pow(static_cast<double>(args.beta1), t);
+    const double correction2 = 1.0 - std::pow(static_cast<double>(args.beta2), t);
     step_size = static_cast<float>(static_cast<double>(args.lr) / correction1);
     inverse_sqrt_correction2 = static_cast<float>(1.0 / std::sqrt(correction2));
-    eps = args.eps;
     grad_scale = args.grad_scale;
   }
 };
@@ -103,6 +108,7 @@ void ordered_sum(Tensor out_1, Tensor x, Term term) {
 
 void adamw(const AdamWArgs& args) {
   const int64_t n = args.master.numel();
+  if (args.control_4.defined() && args.control_4.as<float>()[3] == 0.0f) return;
   const AdamWFactors factors(args);
   const auto share = [&](auto body) {
     parallel_range((n + kPiece - 1) / kPiece, n,

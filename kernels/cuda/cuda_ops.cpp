@@ -112,6 +112,14 @@ class CudaOps final : public Ops {
     check(args);
     cuda::adamw(of(stream), args);
   }
+  void step_sums(Stream stream, const StepSumsArgs& args) const override {
+    check(args);
+    cuda::step_sums(of(stream), args);
+  }
+  void step_control(Stream stream, const StepControlArgs& args) const override {
+    check(args);
+    cuda::step_control(of(stream), args);
+  }
   void sum_squares(Stream stream, Tensor out_1, Tensor x, Tensor scratch) const override {
     check_total("sum_squares", out_1, x);
     cuda::sum_squares(of(stream), out_1, x, scratch);

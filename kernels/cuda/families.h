@@ -50,6 +50,8 @@ void softmax_loss(cudaStream_t, Tensor loss_T, Tensor logits_TV, Tensor max_T, T
                   Tensor id_T, int64_t first_id, int64_t valid, bool gradient);
 
 void adamw(cudaStream_t, const AdamWArgs&);
+void step_sums(cudaStream_t, const StepSumsArgs&);
+void step_control(cudaStream_t, const StepControlArgs&);
 /// Partial sums wait in `scratch`, at least kSumScratchBytes.
 constexpr size_t kSumScratchBytes = 1024 * sizeof(double);
 void sum_squares(cudaStream_t, Tensor out_1, Tensor x, Tensor scratch);

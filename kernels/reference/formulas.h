@@ -143,20 +143,26 @@ inline double rope_angle(int64_t position, int64_t i, int64_t head_size, double 
          std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_size));
 }
 
-/// Hyper-parameters of one AdamW step, in double.
+/// One AdamW step in double: hyper-parameters, and what bias correction makes of the step's number.
 struct AdamWStep {
   double lr, beta1, beta2, eps, weight_decay;
-  double step;  ///< from 1
+  double step_size;                 ///< lr / (1 - beta1^t)
+  double inverse_sqrt_correction2;  ///< 1 / sqrt(1 - beta2^t)
 };
+/// Fills in the corrections of step t, from 1.
+inline AdamWStep corrected(AdamWStep h, double t) {
+  h.step_size = h.lr / (1.0 - std::pow(h.beta1, t));
+  h.inverse_sqrt_correction2 = 1.0 / std::sqrt(1.0 - std::pow(h.beta2, t));
+  return h;
+}
 
 /// One element of AdamW: decoupled decay first, then bias-corrected moments.
 template <class T>
 void adamw_update(T& master, T& m, T& v, const T& g, const AdamWStep& h) {
   m = h.beta1 * m + (1.0 - h.beta1) * g;
   v = h.beta2 * v + (1.0 - h.beta2) * g * g;
-  const double correction1 = 1.0 - std::pow(h.beta1, h.step), correction2 = 1.0 - std::pow(h.beta2, h.step);
   master = master * (1.0 - h.lr * h.weight_decay);
-  master -= h.lr / correction1 * m / (std::sqrt(v) / std::sqrt(correction2) + h.eps);
+  master -= h.step_size * m / (std::sqrt(v) * h.inverse_sqrt_correction2 + h.eps);
 }
 
 }  // namespace trident::reference

@@ -1,4 +1,4 @@
-// Reference AdamW and the two totals.
+// Reference AdamW, the decision how a step is applied, and the two totals.
 #include "kernels/check.h"
 #include "kernels/reference/formulas.h"
 #include "kernels/reference/reference_table.h"
@@ -23,15 +23,22 @@ Values rounded_at_random(const Values& master, const RandomKey& key, int64_t fir
 
 void ReferenceOps::adamw(Stream, const AdamWArgs& args) const {
   check(args);
-  const AdamWStep step{.lr = static_cast<double>(args.lr),
-                       .beta1 = static_cast<double>(args.beta1),
-                       .beta2 = static_cast<double>(args.beta2),
-                       .eps = static_cast<double>(args.eps),
-                       .weight_decay = static_cast<double>(args.weight_decay),
-                       .step = static_cast<double>(args.step)};
+  AdamWStep step{.lr = static_cast<double>(args.lr),
+                 .beta1 = static_cast<double>(args.beta1),
+                 .beta2 = static_cast<double>(args.beta2),
+                 .eps = static_cast<double>(args.eps),
+                 .weight_decay = static_cast<double>(args.weight_decay)};
+  double grad_scale = static_cast<double>(args.grad_scale);
+  if (args.control_4.defined()) {
+    const Values control = load(args.control_4);
+    if (control[3] == 0) return;
+    grad_scale = control[0], step.step_size = control[1], step.inverse_sqrt_correction2 = control[2];
+  } else {
+    step = corrected(step, static_cast<double>(args.step));
+  }
   Values master = load(args.master), m = load(args.m), v = load(args.v), grad = load(args.grad);
   for (size_t i = 0; i < master.size(); ++i) {
-    adamw_update(master[i], m[i], v[i], grad[i] * static_cast<double>(args.grad_scale), step);
+    adamw_update(master[i], m[i], v[i], grad[i] * grad_scale, step);
   }
   store(args.master, master);
   store(args.m, m);
@@ -43,6 +50,37 @@ void ReferenceOps::adamw(Stream, const AdamWArgs& args) const {
     store(args.weight, load(args.master));
   }
   if (args.zero_grad) store(args.grad, Values(grad.size(), 0.0));
+}
+
+void ReferenceOps::step_sums(Stream, const StepSumsArgs& args) const {
+  check(args);
+  Values sums(static_cast<size_t>(args.sums_N.numel()), 0.0);
+  const size_t blocks = sums.size() - kStepSums;
+  const Values squares = load(args.squares_S);
+  for (size_t s = 0; s < squares.size(); ++s) {
+    const int32_t block = args.block_S.as<int32_t>()[s];
+    if (block >= 0) sums[static_cast<size_t>(block)] += squares[s];
+  }
+  if (args.loss_L.defined()) {
+    for (const double loss : load(args.loss_L)) sums[blocks + kLossSum] += loss;
+  }
+  sums[blocks + kTokenSum] = args.valid_tokens;
+  sums[blocks + kVoteSum] = args.stop_votes;
+  store(args.sums_N, sums);
+}
+
+void ReferenceOps::step_control(Stream, const StepControlArgs& args) const {
+  check(args);
+  const Values sums = load(args.sums_N);
+  const size_t blocks = sums.size() - kStepSums;
+  double square_sum = 0;
+  for (size_t block = 0; block < blocks; ++block) square_sum += sums[block];
+  const double updates = load(args.updates_1)[0];
+  const StepControl control = decide_step(square_sum, sums[blocks + kLossSum], sums[blocks + kTokenSum], updates,
+                                          args.lr, args.beta1, args.beta2, args.max_norm);
+  store(args.control_4, {static_cast<double>(control.grad_scale), static_cast<double>(control.step_size),
+                         static_cast<double>(control.inverse_sqrt_correction2), static_cast<double>(control.applied)});
+  store(args.updates_1, {updates + static_cast<double>(control.applied)});
 }
 
 void ReferenceOps::sum_squares(Stream, Tensor out_1, Tensor x_any, Tensor) const {

@@ -39,6 +39,8 @@ class ReferenceOps final : public Ops {
                     int64_t first_id, int64_t valid, bool gradient) const override;
 
   void adamw(Stream, const AdamWArgs&) const override;
+  void step_sums(Stream, const StepSumsArgs&) const override;
+  void step_control(Stream, const StepControlArgs&) const override;
   void sum_squares(Stream, Tensor out_1, Tensor x, Tensor) const override;
   void sum(Stream, Tensor out_1, Tensor x, Tensor) const override;
 };

@@ -9,7 +9,7 @@ namespace trident::cases {
 std::vector<Case> all_cases() {
   std::vector<Case> all;
   for (const auto family : {gemm_cases, norm_cases, rope_cases, attention_cases, activation_cases, dropout_cases,
-                            elementwise_cases, embedding_cases, loss_cases, optimizer_cases}) {
+                            elementwise_cases, embedding_cases, loss_cases, optimizer_cases, step_cases}) {
     for (Case& c : family()) all.push_back(std::move(c));
   }
   return all;

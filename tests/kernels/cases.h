@@ -84,6 +84,7 @@ std::vector<Case> elementwise_cases();
 std::vector<Case> embedding_cases();
 std::vector<Case> loss_cases();
 std::vector<Case> optimizer_cases();
+std::vector<Case> step_cases();
 /// All of the above.
 std::vector<Case> all_cases();
 

@@ -17,6 +17,9 @@ namespace {
 
 enum class Weight { absent, alias, separate };
 
+/// Whether a control tensor stands in for step and grad_scale, and whether it says that the step is applied.
+enum class Control { none, applied, skipped };
+
 struct Spec {
   int64_t n;
   Weight weight;
@@ -26,6 +29,7 @@ struct Spec {
   float weight_decay, grad_scale;
   float rate = 3e-2f;
   int64_t first_element = -1;  ///< from 0: the weight is rounded at random
+  Control control = Control::none;
 };
 
 constexpr float kBeta1 = 0.9f, kBeta2 = 0.95f, kAdamEps = 1e-8f;
@@ -58,12 +62,24 @@ Bounds adamw_bounds(const Spec& s, const Oracle& oracle) {
   return bounds;
 }
 
+/// What step_control would write for the case, rounded to f32.
+Values control_values(const Spec& s) {
+  const double b1 = static_cast<double>(kBeta1), b2 = static_cast<double>(kBeta2), t = static_cast<double>(s.step);
+  Values control = {static_cast<double>(s.grad_scale), static_cast<double>(s.rate) / (1 - std::pow(b1, t)),
+                    1 / std::sqrt(1 - std::pow(b2, t)), s.control == Control::applied ? 1.0 : 0.0};
+  for (double& x : control) x = round_to(DType::f32, x);
+  return control;
+}
+
 Case adamw_case(const Spec& s) {
   const char* weights[] = {"no weight", "weight is master", "weight "};
   Case c;
   c.name = build_string("adamw ", s.n, " ", weights[static_cast<int>(s.weight)],
                         s.weight == Weight::separate ? dtype_name(s.weight_dtype) : "", " step ", s.step,
-                        s.zero_grad ? " zero_grad" : "", " decay ", s.weight_decay, " grad_scale ", s.grad_scale);
+                        s.zero_grad ? " zero_grad" : "", " decay ", s.weight_decay, " grad_scale ", s.grad_scale,
+                        s.control == Control::none      ? ""
+                        : s.control == Control::applied ? " controlled"
+                                                        : " not applied");
   if (s.first_element >= 0) c.name += build_string(" rounded at random from ", s.first_element, " rate ", s.rate);
   c.operands = [s, seed = seed_of(c.name)] {
     Random random(seed);
@@ -74,6 +90,7 @@ Case adamw_case(const Spec& s) {
         {"v", Use::inout, DType::f32, {s.n}, magnitudes(random.normal(DType::f32, s.n, s.step == 1 ? 0 : 0.1))});
     o.push_back({"grad", s.zero_grad ? Use::inout : Use::in, DType::f32, {s.n}, random.normal(DType::f32, s.n)});
     if (s.weight == Weight::separate) o.push_back({"weight", Use::out, s.weight_dtype, {s.n}, {}});
+    if (s.control != Control::none) o.push_back({"control", Use::in, DType::f32, {4}, control_values(s)});
     return o;
   };
   c.run = [s](const Ops& ops, Arguments& t) {
@@ -89,14 +106,16 @@ Case adamw_case(const Spec& s) {
                            .beta2 = kBeta2,
                            .eps = kAdamEps,
                            .weight_decay = s.weight_decay,
-                           .grad_scale = s.grad_scale,
-                           .step = s.step,
+                           .grad_scale = s.control == Control::none ? s.grad_scale : 77.0f,  // replaced by control
+                           .step = s.control == Control::none ? s.step : 123,
                            .zero_grad = s.zero_grad,
                            .stochastic_rounding = s.first_element >= 0,
                            .rounding_key = {99, static_cast<uint32_t>(s.step), random_purpose("rounding case")},
-                           .first_element = std::max<int64_t>(s.first_element, 0)});
+                           .first_element = std::max<int64_t>(s.first_element, 0),
+                           .control_4 = s.control == Control::none ? Tensor() : t["control"]});
   };
-  c.bounds = [s](const Oracle& oracle) { return adamw_bounds(s, oracle); };
+  // What is not applied changes nothing: exactly.
+  c.bounds = [s](const Oracle& oracle) { return s.control == Control::skipped ? Bounds{} : adamw_bounds(s, oracle); };
   return c;
 }
 
@@ -146,6 +165,12 @@ std::vector<Case> optimizer_cases() {
         list.push_back(adamw_case({n, Weight::separate, DType::bf16, 2, true, 0.1f, 0.5f, rate, first}));
       }
     }
+  }
+  for (const int64_t n : {7, 1001}) {
+    list.push_back(adamw_case({n, Weight::alias, DType::f32, 2, false, 0.1f, 0.25f, 3e-2f, -1, Control::applied}));
+    list.push_back(adamw_case({n, Weight::separate, DType::bf16, 3, true, 0.1f, 0.5f, 3e-2f, -1, Control::applied}));
+    list.push_back(adamw_case({n, Weight::alias, DType::f32, 2, true, 0.1f, 0.25f, 3e-2f, -1, Control::skipped}));
+    list.push_back(adamw_case({n, Weight::absent, DType::f32, 2, true, 0.1f, 0.25f, 3e-2f, -1, Control::skipped}));
   }
   for (const int64_t n : {1, 7, 33, 1001, 100003}) {
     for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {

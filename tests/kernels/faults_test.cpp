@@ -47,6 +47,9 @@ enum class Fault {
   adamw_skips_bias_correction,
   adamw_rounds_to_nearest,
   adamw_rounds_by_the_local_index,
+  adamw_ignores_control,
+  step_sums_counts_others,
+  step_control_does_not_clip,
   sum_squares_in_float,
 };
 
@@ -181,7 +184,17 @@ class FaultyOps final : public Ops {
     if (is(Fault::adamw_skips_bias_correction)) a.step = 1'000'000;
     if (is(Fault::adamw_rounds_to_nearest)) a.stochastic_rounding = false;
     if (is(Fault::adamw_rounds_by_the_local_index)) a.first_element = 0;
+    if (is(Fault::adamw_ignores_control)) a.control_4 = {};
     right_->adamw(s, a);
+  }
+  void step_sums(Stream s, const StepSumsArgs& args) const override {
+    right_->step_sums(s, args);
+    if (is(Fault::step_sums_counts_others)) args.sums_N.as<double>()[0] *= 2;
+  }
+  void step_control(Stream s, const StepControlArgs& args) const override {
+    StepControlArgs a = args;
+    if (is(Fault::step_control_does_not_clip)) a.max_norm = 0;
+    right_->step_control(s, a);
   }
   void sum_squares(Stream s, Tensor out_1, Tensor x, Tensor scratch) const override {
     right_->sum_squares(s, out_1, x, scratch);
@@ -279,6 +292,9 @@ TEST_CASE("every planted fault is refused by its family's cases") {
       {Fault::adamw_skips_bias_correction, optimizer_cases, "adamw 33"},
       {Fault::adamw_rounds_to_nearest, optimizer_cases, "rate 0"},
       {Fault::adamw_rounds_by_the_local_index, optimizer_cases, "rate 0"},
+      {Fault::adamw_ignores_control, optimizer_cases, "not applied"},
+      {Fault::step_sums_counts_others, step_cases, "step_sums"},
+      {Fault::step_control_does_not_clip, step_cases, "clips"},
       {Fault::sum_squares_in_float, optimizer_cases, "sum_squares 1001"},
   };
   for (const Plant& plant : plants) {

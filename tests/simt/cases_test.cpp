@@ -45,3 +45,4 @@ TEST_CASE("cuda: elementwise", "[elementwise]") { run_family(elementwise_cases()
 TEST_CASE("cuda: embedding", "[embedding]") { run_family(embedding_cases()); }
 TEST_CASE("cuda: loss", "[loss]") { run_family(loss_cases()); }
 TEST_CASE("cuda: optimizer", "[optimizer]") { run_family(optimizer_cases()); }
+TEST_CASE("cuda: step", "[step]") { run_family(step_cases()); }

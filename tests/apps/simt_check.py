@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""Whole trainings on the emulated CUDA device against the CPU device: the loss of every step.
+
+    simt_check.py MPIEXEC TRIDENT TRIDENT_SIMT [--steps N] [--device simt|cuda] [--grids NAME...] [--policies NAME...]
+
+Models, grids and stream policies: a tiny GPT-2 and a tiny Llama, alone and on 2 pipeline stages x 2 tensor x 2 data with
+ZeRO-1, in fp32 and bf16; the policy decides when the emulated GPU does what was submitted, and must not matter. A report
+of the emulator (a race, a missing wait, a bad access) ends the run, so exit code 0 says there was none. With --device
+cuda the same trainings run on a GPU.
+"""
+
+import argparse
+import sys
+
+sys.dont_write_bytecode = True
+from harness import Checks, Workplace
+
+CONFIG = """\
+name: NAME
+model: {MODEL, vocab: 257, context: 32}
+train: {steps: STEPS, global_batch: 8, micro_batch: 1, precision: fp32}
+optimizer: {lr: 3e-3, schedule: constant, warmup_steps: 4}
+data: {tokenizer: {kind: byte}, train: [{path: text}]}
+log: {every: 100}
+"""
+MODELS = {
+    # Heads of 64: the tensor-core attention. A dropout, so that its counters are compared too.
+    "gpt2": "arch: gpt2, layers: 2, hidden: 128, heads: 2, dropout: 0.1",
+    "llama": "arch: llama, layers: 2, hidden: 128, heads: 2, kv_heads: 2, ffn_hidden: 192",
+}
+GRIDS = {
+    "alone": (1, []),
+    "2x1x1": (2, ["parallel.pipeline=2"]),
+    "1x2x1": (2, ["parallel.tensor=2", "parallel.sequence=true"]),
+    "1x1x2": (2, ["parallel.data=2", "zero.stage=1"]),
+    "2x2x2": (8, ["parallel.pipeline=2", "parallel.tensor=2", "parallel.data=2", "parallel.sequence=true",
+                  "zero.stage=1"]),
+}
+POLICIES = ("lazy", "eager", "random")
+
+# Relative to the loss. fp32: another order of sums, as between any two grids. bf16: a loss is a mean over tokens of sums
+# of values that carry 2^-8 each, and 20 updates follow slightly different gradients.
+BOUNDS = {"fp32": 1e-5, "bf16": 2.0**-7}
+
+
+class SimtChecks:
+    def __init__(self, place, options):
+        self.place, self.options, self.checks = place, options, Checks()
+
+    def losses(self, binary, model, precision, grid, device, policy=None):
+        ranks, overrides = GRIDS[grid]
+        run = f"run-{model}-{precision}-{grid}-{device}-{policy}"
+        place = self.place
+        place.binary, before = binary, place.binary
+        place.environment.update({"TRIDENT_SIMT_POLICY": policy or "lazy", "TRIDENT_SIMT_SEED": "7"})
+        arguments = ["train", f"{model}.yaml", "--set", f"out={run}", "--set", f"device={device}",
+                     "--set", f"train.precision={precision}"]
+        for override in overrides:
+            arguments += ["--set", override]
+        result = place.run(*arguments, ranks=ranks)
+        place.binary = before
+        losses = [line["loss"] for line in place.metrics(run)]
+        whole = result.code == 0 and len(losses) == self.options.steps
+        self.checks.that(f"{run}: runs to the end", whole, result)
+        return (losses if whole else None), result
+
+    def compare(self, model, precision, grid, policies):
+        cpu, _ = self.losses(self.place.binary, model, precision, grid, "cpu")
+        for policy in policies:
+            simt, result = self.losses(self.options.simt, model, precision, grid, self.options.device, policy)
+            if cpu is None or simt is None:
+                continue
+            worst, step = max((abs(a - b) / abs(b), i + 1) for i, (a, b) in enumerate(zip(simt, cpu)))
+            what = f"{model} {precision} {grid} {policy}: worst loss difference {worst:.2e} at step {step}"
+            print(f"{what}, {result.seconds:.1f} s", flush=True)
+            self.checks.that(f"{what} within {BOUNDS[precision]:.1e}", worst <= BOUNDS[precision])
+            self.checks.that(f"{what}: it learns", simt[-1] < simt[0])
+
+    def all(self):
+        for model, text in MODELS.items():
+            config = CONFIG.replace("NAME", model).replace("MODEL", text).replace("STEPS", str(self.options.steps))
+            (self.place.path / f"{model}.yaml").write_text(config)
+            for precision in BOUNDS:
+                for grid in self.options.grids:
+                    self.compare(model, precision, grid, self.options.policies)
+        return self.checks.finish()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("mpiexec")
+    parser.add_argument("trident")
+    parser.add_argument("simt")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--device", choices=("simt", "cuda"), default="simt")
+    parser.add_argument("--grids", nargs="+", choices=GRIDS, default=["alone", "2x2x2"])
+    parser.add_argument("--policies", nargs="+", choices=POLICIES)
+    options = parser.parse_args()
+    options.policies = options.policies or (POLICIES if options.device == "simt" else ["lazy"])
+    with Workplace(options.trident, options.mpiexec) as place:
+        place.make_dataset()
+        return SimtChecks(place, options).all()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
