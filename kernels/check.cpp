@@ -284,8 +284,7 @@ void check_softmax_loss(const Tensor& loss_T, const Tensor& logits_TV, const Ten
 
 void check(const AdamWArgs& a) {
   const auto r = rules("adamw", Named{"master", &a.master}, Named{"m", &a.m}, Named{"v", &a.v}, Named{"grad", &a.grad},
-                       Named{"weight", &a.weight},
-                       Named{"control_4", &a.control_4});
+                       Named{"weight", &a.weight}, Named{"control_4", &a.control_4});
   r.require(a.master.rank == 1 && (a.master.dtype == DType::f32 || a.master.dtype == DType::f64),
             "master is flat, f32 (f64 in the reference)");
   r.require(same_kind(a.m, a.master) && same_kind(a.v, a.master) && same_kind(a.grad, a.master),

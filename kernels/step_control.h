@@ -56,8 +56,7 @@ TRIDENT_HOST_DEVICE inline StepControl decide_step(double square_sum, double los
   StepControl control;
   control.grad_scale = static_cast<float>(static_cast<double>(clip) / tokens);
   control.step_size = static_cast<float>(static_cast<double>(lr) / (1.0 - std::pow(static_cast<double>(beta1), t)));
-  control.inverse_sqrt_correction2 =
-      static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(static_cast<double>(beta2), t)));
+  control.inverse_sqrt_correction2 = static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(static_cast<double>(beta2), t)));
   control.applied = 1.0f;
   return control;
 }

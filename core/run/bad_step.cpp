@@ -64,9 +64,10 @@ BadStep find_bad_tensor(BadStep bad, Engine& engine, Device& device, Grid& grid,
   const Stream compute = device.stream(Role::compute);
   Inspector inspector(device, grid, shape, micro_batch);
   engine.store.zero_grads(compute);
-  const LossSum loss = engine.executor.inspect(data, step, inspector);
+  const StepLoss loss = engine.executor.inspect(data, step, inspector);
   engine.store.finish_grads(compute);
-  const StepSums sums = engine.optimizer.reduce(loss, false, shape.layers + 2, *grid.world, compute);
+  engine.optimizer.reduce(loss, false, *grid.world, compute);
+  const StepSums sums = engine.optimizer.read();
 
   std::optional<Located> first = first_of_all(*grid.world, inspector.first());
   if (!first) first = first_of_all(*grid.world, bad_sum(engine.optimizer));

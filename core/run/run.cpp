@@ -125,6 +125,7 @@ StartReport Run::load(const std::string& checkpoint, Checksums checksums) {
     updates_ = counter(meta, "updates", meta.step);
     skipped_ = counter(meta, "skipped_steps", 0);
     tokens_ = counter(meta, "tokens", 0);
+    engine_->optimizer.set_updates(updates_, device_->stream(Role::compute));
   }
   if (world_.rank() == 0 && train_data_ &&
       counter(meta, "dataset_tokens", train_data_->tokens()) != train_data_->tokens()) {
@@ -172,40 +173,66 @@ double Run::probe_loss(const ProbeBatch& probe) {
       Batch{.tokens = probe.tokens, .targets = probe.targets, .sequences = probe.sequences, .context = probe.context}));
 }
 
-StepSums Run::gradients(bool stop) {
+void Run::submit_gradients(bool stop) {
   if (!train_data_) throw UserError("data.train is empty: name at least one dataset to train on");
   const Stream compute = device_->stream(Role::compute);
   engine_->store.zero_grads(compute);
-  const LossSum mine = engine_->executor.train(*train_data_, step_);
+  const StepLoss mine = engine_->executor.train(*train_data_, step_);
   engine_->store.finish_grads(compute);
-  return engine_->optimizer.reduce(mine, stop, config_.model.layers + 2, *grid_.world, compute);
+  engine_->optimizer.reduce(mine, stop, *grid_.world, compute);
 }
 
-StepReport Run::train_step(bool stop) {
-  const StepSums sums = gradients(stop);
-  StepReport report{
-      .step = step_ + 1, .loss = sums.loss(), .grad_norm = sums.grad_norm(), .valid_tokens = sums.valid_tokens};
-  report.stop = sums.stop_votes > 0;
-  report.lr = learning_rate(lr_policy_, step_ + 1);
-  report.applied = BadStepGuard::finite(report.loss, report.grad_norm);
-  ++step_;
+StepSums Run::gradients() {
+  ensure(in_flight_.empty(), "gradients are looked at between steps");
+  submit_gradients(false);
+  return engine_->optimizer.read();
+}
+
+void Run::submit_step(bool stop) {
+  submit_gradients(stop);
+  const float lr = learning_rate(lr_policy_, step_ + 1);
+  engine_->optimizer.update(lr, static_cast<float>(config_.train.grad_clip), device_->stream(Role::compute));
+  in_flight_.push_back({.step = ++step_, .lr = lr, .sums = std::nullopt});
+}
+
+StepReport Run::finish_step() {
+  ensure(!in_flight_.empty(), "a step is finished after it was submitted");
+  const Submitted first = std::move(in_flight_.front());
+  in_flight_.pop_front();
+  const StepSums sums = first.sums ? *first.sums : engine_->optimizer.read();
+  StepReport report{.step = first.step,
+                    .loss = sums.loss(),
+                    .grad_norm = sums.grad_norm(),
+                    .lr = first.lr,
+                    .valid_tokens = sums.valid_tokens,
+                    .applied = BadStepGuard::finite(sums.loss(), sums.grad_norm()),
+                    .stop = sums.stop_votes > 0};
   tokens_ += sums.valid_tokens;
   if (report.applied) {
     guard_.good();
     ++updates_;
-    // The one division by the global token count, together with clipping.
-    const float scale = static_cast<float>(clip_factor(report.grad_norm, static_cast<float>(config_.train.grad_clip)) /
-                                           static_cast<double>(sums.valid_tokens));
-    engine_->optimizer.update(updates_, report.lr, scale, device_->stream(Role::compute));
   } else {
     ++skipped_;
-    const BadStep bad =
-        find_bad_tensor({.step = report.step, .loss = report.loss, .grad_norm = report.grad_norm}, *engine_, *device_,
-                        grid_, *train_data_, report.step - 1, config_.train.micro_batch);
-    if (world_.rank() == 0) log::warn(build_string(describe(bad), "; the step is not applied"));
-    guard_.bad(bad);
+    explain_bad_step(report);
   }
   return report;
+}
+
+void Run::explain_bad_step(const StepReport& report) {
+  // The search uses the optimizer's sums, too: what later steps left there is read first.
+  for (Submitted& later : in_flight_) {
+    if (!later.sums) later.sums = engine_->optimizer.read();
+  }
+  const BadStep bad =
+      find_bad_tensor({.step = report.step, .loss = report.loss, .grad_norm = report.grad_norm}, *engine_, *device_,
+                      grid_, *train_data_, report.step - 1, config_.train.micro_batch);
+  if (world_.rank() == 0) log::warn(build_string(describe(bad), "; the step is not applied"));
+  guard_.bad(bad);
+}
+
+StepReport Run::train_step(bool stop) {
+  submit_step(stop);
+  return finish_step();
 }
 
 double Run::evaluate() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -50,15 +51,22 @@ class Run {
   /// from the manifest's by more than the bound of the precisions at hand.
   StartReport load(const std::string& checkpoint, Checksums = Checksums::verify);
 
-  /// Steps done so far.
+  /// Steps submitted so far.
   int64_t step() const { return step_; }
   int64_t tokens() const { return tokens_; }
 
-  /// One step of training. `stop`: this rank was asked to stop. Throws RunError after train.max_bad_steps non-finite
+  /// Submits one step of training. `stop`: this rank was asked to stop. The device decides how the step is applied, so
+  /// that nothing here waits for it; at most Optimizer::kInFlight steps may be unfinished.
+  void submit_step(bool stop);
+  /// Steps submitted and not finished.
+  size_t in_flight() const { return in_flight_.size(); }
+  /// What the oldest unfinished step did; waits until it is known. Throws RunError after train.max_bad_steps non-finite
   /// steps in a row, naming the first bad tensor and rank.
+  StepReport finish_step();
+  /// Both, one after the other.
   StepReport train_step(bool stop);
   /// Forward and backward of the next batch without an update: gradients stay in the store. For verification.
-  StepSums gradients(bool stop = false);
+  StepSums gradients();
   /// Mean loss over data.eval_batches global batches of data.valid.
   double evaluate();
   /// Logits of the tokens `rows` for a batch of train.micro_batch sequences, [rows, vocab], on every rank.
@@ -78,6 +86,14 @@ class Run {
   double mean_loss(const LossSum&);
   double probe_loss(const ProbeBatch&);
   void check_probe(const Manifest&, StartReport&);
+  void submit_gradients(bool stop);
+  void explain_bad_step(const StepReport&);
+
+  struct Submitted {
+    int64_t step;
+    float lr;
+    std::optional<StepSums> sums;  ///< when they had to be read early
+  };
 
   Config config_;
   World& world_;
@@ -90,6 +106,7 @@ class Run {
   BadStepGuard guard_;
   std::unique_ptr<StatePieces> state_;
   std::unique_ptr<CheckpointWriter> writer_;
+  std::deque<Submitted> in_flight_;
   int64_t step_ = 0, updates_ = 0, skipped_ = 0, tokens_ = 0;
 };
 

@@ -4,8 +4,11 @@
 #include <bit>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <fstream>
+#include <limits>
 #include <memory>
+#include <span>
 
 #include "core/base/error.h"
 #include "core/base/format.h"
@@ -13,6 +16,7 @@
 #include "core/base/process_memory.h"
 #include "core/plan/plan.h"
 #include "core/plan/settings.h"
+#include "core/run/device_peak.h"
 #include "core/run/locate.h"
 #include "core/run/report.h"
 #include "core/run/run.h"
@@ -54,9 +58,13 @@ class Trainer {
   void refuse_occupied_directory();
   std::string choose_checkpoint();
   void start();
+  double gemm_peak(double seconds);
   void measure_peak(double seconds);
   void measure_peak_again();
   void compare_with_plan();
+  bool validates_at(int64_t step) const;
+  bool saves_at(int64_t step) const;
+  void finish_steps(size_t left);
   void one_step();
   void record(const StepReport&, double seconds);
   void validate();
@@ -71,7 +79,7 @@ class Trainer {
   std::unique_ptr<Run> run_;
   std::unique_ptr<MetricsWriter> metrics_;
   double peak_flops_ = 0;  // of all ranks together, the best so far
-  Clock::time_point peak_measured_;
+  Clock::time_point peak_measured_, step_began_;
   double seconds_per_step_ = 0;
   int64_t comm_bytes_ = 0, mem_peak_ = 0, saved_step_ = -1, first_step_ = 0;
   bool stop_ = false;
@@ -129,10 +137,16 @@ void Trainer::start() {
   }
 }
 
+double Trainer::gemm_peak(double seconds) {
+  const DType dtype = dtype_of(config_.train.precision);
+  if (config_.device == DeviceKind::cpu) return measure_gemm_peak(dtype, seconds);
+  return measure_device_peak(run_->device(), dtype, seconds);
+}
+
 // All ranks at once, so that ranks which share cores measure what they will get.
 void Trainer::measure_peak(double seconds) {
   run_->grid().world->barrier();
-  const double peak = world_reduce(measure_gemm_peak(dtype_of(config_.train.precision), seconds), Reduce::sum);
+  const double peak = world_reduce(gemm_peak(seconds), Reduce::sum);
   peak_measured_ = Clock::now();
   constexpr double kWorthALine = 1.02;
   if (peak > kWorthALine * peak_flops_) {
@@ -152,11 +166,15 @@ void Trainer::measure_peak_again() {
   if (world_reduce(seconds_since(peak_measured_), Reduce::max) >= kSeconds / kShare) measure_peak(kSeconds);
 }
 
+// Over host messages alone: the device need not have come this far.
 double Trainer::world_reduce(double value, Reduce how) {
-  const Stream compute = run_->device().stream(Role::compute);
-  run_->grid().world->all_reduce(Tensor(&value, DType::f64, {1}), how, compute);
-  run_->device().synchronize(compute);
-  return value;
+  double total = how == Reduce::sum ? 0.0 : -std::numeric_limits<double>::infinity();
+  for (const auto& bytes : run_->grid().world->all_gather_bytes(std::as_bytes(std::span(&value, 1)))) {
+    double theirs = 0;
+    std::memcpy(&theirs, bytes.data(), sizeof theirs);
+    total = how == Reduce::sum ? total + theirs : std::max(total, theirs);
+  }
+  return total;
 }
 
 void Trainer::compare_with_plan() {
@@ -217,15 +235,33 @@ void Trainer::save() {
   saved_step_ = run_->step();
 }
 
+bool Trainer::validates_at(int64_t step) const {
+  return config_.data.eval_every > 0 && (step % config_.data.eval_every == 0 || step == config_.train.steps);
+}
+bool Trainer::saves_at(int64_t step) const {
+  return config_.checkpoint.every > 0 && step % config_.checkpoint.every == 0;
+}
+
+void Trainer::finish_steps(size_t left) {
+  while (run_->in_flight() > left) {
+    const StepReport report = run_->finish_step();
+    record(report, seconds_since(step_began_));
+    step_began_ = Clock::now();
+    stop_ |= report.stop;
+  }
+}
+
 void Trainer::one_step() {
-  const auto begin = Clock::now();
-  const StepReport report = run_->train_step(stop_requested());
-  record(report, seconds_since(begin));
-  stop_ = report.stop;
+  if (run_->in_flight() == 0) step_began_ = Clock::now();
+  run_->submit_step(stop_requested());
   committed(run_->poll_save());
-  const int64_t step = report.step;
-  if (config_.data.eval_every > 0 && (step % config_.data.eval_every == 0 || step == config_.train.steps)) validate();
-  if (config_.checkpoint.every > 0 && step % config_.checkpoint.every == 0) save();
+  const int64_t step = run_->step();
+  // Numbers of a step on a GPU are read while the next one runs there, except where the step must be whole.
+  const bool whole = step == config_.train.steps || validates_at(step) || saves_at(step);
+  finish_steps(whole || config_.device == DeviceKind::cpu ? 0 : 1);
+  if (stop_) finish_steps(0);
+  if (validates_at(step)) validate();
+  if (saves_at(step)) save();
 }
 
 int Trainer::run() {

@@ -111,6 +111,8 @@ void Executor::allocate() {
     slot.saved = Saved(Arena(rest, slot.memory.bytes() - arena.used(), slot.memory.place()));
 
     slot.ids_memory = device_.alloc(2 * id_bytes, Place::device, build_string("tokens: slot ", i));
+    slot.ids_staging = device_.alloc(2 * id_bytes, Place::pinned, build_string("tokens, on the host: slot ", i));
+    slot.staged_2T = Tensor(slot.ids_staging.data(), DType::i32, {id_bytes > 0 ? 2 * tokens_ : 0}, Place::pinned);
     char* ids = static_cast<char*>(slot.ids_memory.data());
     slot.tokens_T = Tensor(id_bytes > 0 ? ids : nullptr, DType::i32, {tokens_}, slot.ids_memory.place());
     slot.targets_T = Tensor(id_bytes > 0 && ids != nullptr ? ids + id_bytes : nullptr, DType::i32, {tokens_},
@@ -148,25 +150,28 @@ Exec Executor::exec(HeadMode mode, int64_t step, const Slot& slot) {
   return ex;
 }
 
-LossSum Executor::train(const DataSource& data, int64_t step) {
-  LossSum sum;
+StepLoss Executor::train(const DataSource& data, int64_t step) {
+  StepLoss loss;
   backwards_ = 0;
-  for (const Instr& instr : schedule_) run(instr, data, step, sum);
-  sum.loss = read_losses(options_.micros * loss_chunks_);
-  return sum;
+  for (const Instr& instr : schedule_) run(instr, data, step, loss.tokens);
+  const int64_t losses = options_.micros * loss_chunks_;
+  if (loss_N_.numel() > 0 && counts_loss()) loss.loss_L = loss_N_.rows(0, losses);
+  return loss;
 }
 
-LossSum Executor::inspect(const DataSource& data, int64_t step, Inspector& inspector) {
+StepLoss Executor::inspect(const DataSource& data, int64_t step, Inspector& inspector) {
   inspector_ = &inspector;
-  const LossSum sum = train(data, step);
+  const StepLoss loss = train(data, step);
   inspector_ = nullptr;
-  return sum;
+  return loss;
 }
 
-void Executor::run(const Instr& instr, const DataSource& data, int64_t step, LossSum& sum) {
+void Executor::run(const Instr& instr, const DataSource& data, int64_t step, int64_t& tokens) {
   Slot& slot = slots_[static_cast<size_t>(instr.slot)];
   switch (instr.what) {
-    case Do::load_batch: load(slot, data.batch(step, instr.micro, grid_.at.data), stage_.last(instr.chunk), sum); break;
+    case Do::load_batch:
+      tokens += load(slot, data.batch(step, instr.micro, grid_.at.data), stage_.last(instr.chunk));
+      break;
     case Do::recv_activation: receive(slot, instr); break;
     case Do::forward: {
       slot.first_sequence =
@@ -198,19 +203,20 @@ void Executor::run(const Instr& instr, const DataSource& data, int64_t step, Los
   }
 }
 
-void Executor::load(Slot& slot, const Batch& batch, bool counts, LossSum& sum) {
+int64_t Executor::load(Slot& slot, const Batch& batch, bool holds_loss) {
   ensure(batch.sequences == options_.micro_batch && batch.context == stage_.shape().context,
          "a batch has the executor's shape");
   const Stream compute = device_.stream(Role::compute);
-  // const_cast: a Tensor is a view without constness; copy only reads its source.
-  const auto host = [&](const std::vector<int32_t>& ids) {
-    return Tensor(const_cast<int32_t*>(ids.data()), DType::i32, {tokens_});
-  };
-  device_.copy(slot.tokens_T, host(batch.tokens), compute);
-  device_.copy(slot.targets_T, host(batch.targets), compute);
-  device_.synchronize(compute);
-  if (counts && counts_loss())
-    sum.tokens += std::count_if(batch.targets.begin(), batch.targets.end(), [](int32_t id) { return id >= 0; });
+  // The copy of the slot's last batch may still be on its way: usually long past.
+  device_.synchronize(slot.staged);
+  auto* staged = slot.staged_2T.as<int32_t>();
+  std::copy(batch.tokens.begin(), batch.tokens.end(), staged);
+  std::copy(batch.targets.begin(), batch.targets.end(), staged + tokens_);
+  device_.copy(slot.tokens_T, slot.staged_2T.rows(0, tokens_), compute);
+  device_.copy(slot.targets_T, slot.staged_2T.rows(tokens_, 2 * tokens_), compute);
+  slot.staged = device_.record(compute);
+  if (!holds_loss || !counts_loss()) return 0;
+  return std::count_if(batch.targets.begin(), batch.targets.end(), [](int32_t id) { return id >= 0; });
 }
 
 void Executor::receive(Slot& slot, const Instr& instr) {
@@ -259,7 +265,7 @@ void Executor::forward_only(const Batch& batch, HeadMode mode, int micro, LossSu
     };
     if (slot.sending) device_.wait(device_.stream(Role::compute), slot.sent);
     slot.sending = false;
-    if (stage_.first(chunk) || stage_.last(chunk)) load(slot, batch, stage_.last(chunk), sum);
+    if (stage_.first(chunk) || stage_.last(chunk)) sum.tokens += load(slot, batch, stage_.last(chunk));
     if (!stage_.first(chunk)) receive(slot, instr(Do::recv_activation));
     Exec ex = exec(mode, 0, slot);
     if (stage_.last(chunk) && mode == HeadMode::evaluate)

@@ -30,6 +30,12 @@ struct LossSum {
   int64_t tokens = 0;
 };
 
+/// The same of a training step, still on the device.
+struct StepLoss {
+  Tensor loss_L;  ///< f64, partial sums; absent on ranks that do not hold the loss. Overwritten by the next pass
+  int64_t tokens = 0;
+};
+
 class Executor {
  public:
   /// Allocates the slots and the scratch under names. Everything passed outlives the executor.
@@ -37,9 +43,9 @@ class Executor {
 
   /// Forward and backward of global batch `step` (from 0): gradients accumulate in the store, each block's grads_ready
   /// is called once.
-  LossSum train(const DataSource&, int64_t step);
+  StepLoss train(const DataSource&, int64_t step);
   /// The same, with the inspector looking at every block.
-  LossSum inspect(const DataSource&, int64_t step, Inspector&);
+  StepLoss inspect(const DataSource&, int64_t step, Inspector&);
   /// Loss of global batch `step` without gradients or dropout.
   LossSum evaluate(const DataSource&, int64_t step);
   /// Loss of one given batch of at most micro_batch sequences, the same on every data rank (each computes it).
@@ -57,8 +63,10 @@ class Executor {
     Memory memory;
     Saved saved{Arena{}};
     Tensor input_RD, output_RD;
-    Memory ids_memory;
+    Memory ids_memory, ids_staging;
     Tensor tokens_T, targets_T;
+    Tensor staged_2T;  ///< both on the host, pinned: what the copy to the device reads
+    Event staged;      ///< behind that copy
     int64_t first_sequence = 0;
     Event sent;
     bool sending = false;
@@ -67,8 +75,9 @@ class Executor {
   void allocate();
   void measure(size_t* saved_bytes, size_t* scratch_bytes) const;
   Exec exec(HeadMode, int64_t step, const Slot&);
-  void run(const Instr&, const DataSource&, int64_t step, LossSum&);
-  void load(Slot&, const Batch&, bool counts, LossSum&);
+  void run(const Instr&, const DataSource&, int64_t step, int64_t& tokens);
+  /// Submits the batch's ids to the slot; returns the tokens of it that this rank counts, when it holds the loss.
+  int64_t load(Slot&, const Batch&, bool holds_loss);
   void receive(Slot&, const Instr&);
   void send(Slot&, const Instr&);
   void backward(Slot&, const Instr&, int64_t step);

@@ -62,8 +62,7 @@ Optimizer::Optimizer(const AdamWOptions& options, int64_t blocks, ZeroStore& sto
   }
   if (const size_t bytes = device.ops().sum_scratch_bytes(); bytes > 0) {
     scratch_memory_ = device.alloc(bytes, Place::device, "scratch of sums");
-    sum_scratch_ =
-        Tensor(scratch_memory_.data(), DType::u8, {static_cast<int64_t>(bytes)}, scratch_memory_.place());
+    sum_scratch_ = Tensor(scratch_memory_.data(), DType::u8, {static_cast<int64_t>(bytes)}, scratch_memory_.place());
   }
   std::vector<int32_t> block_of;
   for (const Segment& s : store.segments()) block_of.push_back(s.counts ? static_cast<int32_t>(s.block) : -1);

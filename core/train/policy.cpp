@@ -37,12 +37,6 @@ float learning_rate(const LrPolicy& policy, int64_t step) {
   return static_cast<float>(decayed(policy, f));
 }
 
-float clip_factor(double norm, float max_norm) {
-  ensure(std::isfinite(norm) && norm >= 0, "only a finite norm can be clipped");
-  if (max_norm == 0) return 1.0f;
-  return static_cast<float>(std::min(1.0, static_cast<double>(max_norm) / (norm + 1e-6)));
-}
-
 std::string describe(const BadStep& bad) {
   std::string text = build_string("step ", bad.step, ": loss ", bad.loss, ", gradient norm ", bad.grad_norm);
   if (!bad.tensor.empty()) {

@@ -1,4 +1,5 @@
-// What a training step decides from numbers alone: its learning rate, how far to clip, and whether to apply it at all.
+// What a training step decides from numbers alone: its learning rate, and when bad steps end the run. (How far to clip,
+// and whether a step is applied, is decided on the device: kernels/step_control.h.)
 #pragma once
 
 #include <cstdint>
@@ -31,10 +32,6 @@ struct LrPolicy {
 ///
 /// Warm-up wins where decay_steps <= warmup_steps. Computed in double, rounded once. Needs step >= 1.
 float learning_rate(const LrPolicy&, int64_t step);
-
-/// The factor that brings a gradient of this norm down to max_norm: min(1, max_norm / (norm + 1e-6)), as in PyTorch's
-/// clip_grad_norm_. max_norm 0 does not clip. Needs a finite norm >= 0 (BadStepGuard has seen to that).
-float clip_factor(double norm, float max_norm);
 
 /// A step whose loss or gradient norm is not finite, and where that began.
 struct BadStep {

@@ -11,13 +11,14 @@ namespace {
 
 /// What AdamW needs per call, with the powers taken in double (PyTorch's bias corrections are doubles too).
 struct Factors {
-  float decay, one_minus_beta1, beta2, one_minus_beta2, step_size, inverse_sqrt_correction2, eps, grad_scale;
+  float decay, one_minus_beta1, beta2, one_minus_beta2, step_size = 0, inverse_sqrt_correction2 = 0, eps, grad_scale;
 
   explicit Factors(const AdamWArgs& args) : beta2(args.beta2), eps(args.eps), grad_scale(args.grad_scale) {
     const double t = static_cast<double>(args.step), b1 = args.beta1, b2 = args.beta2, lr = args.lr;
     decay = static_cast<float>(1.0 - lr * static_cast<double>(args.weight_decay));
     one_minus_beta1 = static_cast<float>(1.0 - b1);
     one_minus_beta2 = static_cast<float>(1.0 - b2);
+    if (args.control_4.defined()) return;  // the device knows the rest
     step_size = static_cast<float>(lr / (1.0 - std::pow(b1, t)));
     inverse_sqrt_correction2 = static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(b2, t)));
   }
@@ -31,22 +32,28 @@ struct AdamW {
   float *master, *m, *v, *grad;
   W* weight;
   Factors f;
+  const float* control;  ///< a StepControl, or nullptr
   bool zero_grad;
   RandomKey key;
   uint64_t first_word;
 
   template <int kWidth>
   SIMT_DEV void run(int64_t i) const {
+    float grad_scale = f.grad_scale, step_size = f.step_size, inverse_sqrt_correction2 = f.inverse_sqrt_correction2;
+    if (control != nullptr) {
+      if (control[3] == 0.0f) return;
+      grad_scale = control[0], step_size = control[1], inverse_sqrt_correction2 = control[2];
+    }
     using Floats = Pack<float, kWidth>;
     Floats w = Floats::load(master + i), m_t = Floats::load(m + i), v_t = Floats::load(v + i);
     Floats g = Floats::load(grad + i);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
-      const float scaled = g.value[j] * f.grad_scale;
+      const float scaled = g.value[j] * grad_scale;
       m_t.value[j] += (scaled - m_t.value[j]) * f.one_minus_beta1;
       v_t.value[j] = v_t.value[j] * f.beta2 + scaled * scaled * f.one_minus_beta2;
-      const float denominator = sqrtf(v_t.value[j]) * f.inverse_sqrt_correction2 + f.eps;
-      w.value[j] = w.value[j] * f.decay - f.step_size * m_t.value[j] / denominator;
+      const float denominator = sqrtf(v_t.value[j]) * inverse_sqrt_correction2 + f.eps;
+      w.value[j] = w.value[j] * f.decay - step_size * m_t.value[j] / denominator;
       g.value[j] = 0;
     }
     m_t.store(m + i);
@@ -86,6 +93,7 @@ void run_adamw(cudaStream_t stream, const AdamWArgs& args, bool wide) {
                                  .grad = at<float>(args.grad),
                                  .weight = at<W>(args.weight),
                                  .f = Factors(args),
+                                 .control = args.control_4.defined() ? at<const float>(args.control_4) : nullptr,
                                  .zero_grad = args.zero_grad,
                                  .key = args.rounding_key,
                                  .first_word = static_cast<uint64_t>(args.first_element)};

@@ -29,9 +29,9 @@ __global__ void __launch_bounds__(kThreads)
   sums_N[i] = sum;
 }
 
-__global__ void __launch_bounds__(32) step_control_kernel(float* control_4, double* updates_1, const double* sums_N,
-                                                          int blocks, float lr, float beta1, float beta2,
-                                                          float max_norm) {
+__global__ void __launch_bounds__(32)
+    step_control_kernel(float* control_4, double* updates_1, const double* sums_N, int blocks, float lr, float beta1,
+                        float beta2, float max_norm) {
   if (threadIdx.x != 0) return;
   double square_sum = 0;
   for (int block = 0; block < blocks; ++block) square_sum += sums_N[block];
@@ -50,20 +50,20 @@ void step_sums(cudaStream_t stream, const StepSumsArgs& args) {
   const int64_t sums = args.sums_N.numel();
   const int64_t losses = args.loss_L.defined() ? args.loss_L.numel() : 0;
   const dim3 grid(static_cast<unsigned>(ceil_div(sums, kThreads)));
-  check_launch(simt::launch(step_sums_kernel, grid, dim3(kThreads), 0, stream, at<double>(args.sums_N),
-                            at<const double>(args.squares_S), at<const int32_t>(args.block_S),
-                            at<const double>(args.loss_L), static_cast<int>(sums - kStepSums),
-                            static_cast<int>(args.squares_S.numel()), static_cast<int>(losses), args.valid_tokens,
-                            args.stop_votes),
-               "step_sums");
+  check_launch(
+      simt::launch(step_sums_kernel, grid, dim3(kThreads), 0, stream, at<double>(args.sums_N),
+                   at<const double>(args.squares_S), at<const int32_t>(args.block_S), at<const double>(args.loss_L),
+                   static_cast<int>(sums - kStepSums), static_cast<int>(args.squares_S.numel()),
+                   static_cast<int>(losses), args.valid_tokens, args.stop_votes),
+      "step_sums");
 }
 
 void step_control(cudaStream_t stream, const StepControlArgs& args) {
-  check_launch(simt::launch(step_control_kernel, dim3(1), dim3(32), 0, stream, at<float>(args.control_4),
-                            at<double>(args.updates_1), at<const double>(args.sums_N),
-                            static_cast<int>(args.sums_N.numel() - kStepSums), args.lr, args.beta1, args.beta2,
-                            args.max_norm),
-               "step_control");
+  check_launch(
+      simt::launch(step_control_kernel, dim3(1), dim3(32), 0, stream, at<float>(args.control_4),
+                   at<double>(args.updates_1), at<const double>(args.sums_N),
+                   static_cast<int>(args.sums_N.numel() - kStepSums), args.lr, args.beta1, args.beta2, args.max_norm),
+      "step_control");
 }
 
 }  // namespace trident::cuda

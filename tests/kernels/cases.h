@@ -91,8 +91,8 @@ std::vector<Case> all_cases();
 /// The nearest number that `dtype` represents.
 double round_to(DType dtype, double x);
 
-/// What rounding to `dtype` may add to its relative error near zero: below this its numbers may be flushed to zero, or are
-/// spaced wider than its eps says.
+/// What rounding to `dtype` may add to its relative error near zero: below this its numbers may be flushed to zero, or
+/// are spaced wider than its eps says.
 double underflow(DType dtype);
 
 /// Seeded numbers for operands: the same seed gives the same case on every machine.

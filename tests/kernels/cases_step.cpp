@@ -87,10 +87,11 @@ std::vector<Case> step_cases() {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   std::vector<Case> list = {sums_case(1, 1, 0), sums_case(4, 37, 1), sums_case(130, 1000, 64), sums_case(3, 0, 5)};
-  for (const Decision& d : {Decision{"clips", 1e7, 2000, 1.0f, 0}, Decision{"does not clip", 1, 2000, 0.0f, 7},
-                            Decision{"below the norm", 1, 2000, 1e6f, 999}, Decision{"norm overflows", kInfinity, 2000, 1.0f, 3},
-                            Decision{"norm is NaN", kNan, 2000, 1.0f, 3}, Decision{"loss is NaN", 1, kNan, 1.0f, 3},
-                            Decision{"loss is infinite", 1, -kInfinity, 1.0f, 3}}) {
+  for (const Decision& d :
+       {Decision{"clips", 1e7, 2000, 1.0f, 0}, Decision{"does not clip", 1, 2000, 0.0f, 7},
+        Decision{"below the norm", 1, 2000, 1e6f, 999}, Decision{"norm overflows", kInfinity, 2000, 1.0f, 3},
+        Decision{"norm is NaN", kNan, 2000, 1.0f, 3}, Decision{"loss is NaN", 1, kNan, 1.0f, 3},
+        Decision{"loss is infinite", 1, -kInfinity, 1.0f, 3}}) {
     list.push_back(control_case(d));
   }
   return list;

@@ -81,18 +81,6 @@ TEST_CASE("degenerate schedules", "[train]") {
   REQUIRE_THROWS_AS(learning_rate(policy, 0), InternalError);
 }
 
-TEST_CASE("clipping brings the norm down and never up", "[train]") {
-  CHECK(clip_factor(0.5, 1.0f) == 1.0f);
-  CHECK(clip_factor(0.0, 1.0f) == 1.0f);
-  CHECK(clip_factor(1.0, 1.0f) < 1.0f);  // the 1e-6 counts
-  CHECK(clip_factor(4.0, 1.0f) == static_cast<float>(1.0 / (4.0 + 1e-6)));
-  CHECK(clip_factor(1e30, 0.0f) == 1.0f);  // 0 = off
-  CHECK(clip_factor(1e300, 1.0f) == 0.0f);
-  REQUIRE_THROWS_AS(clip_factor(std::nan(""), 1.0f), InternalError);
-  REQUIRE_THROWS_AS(clip_factor(std::numeric_limits<double>::infinity(), 1.0f), InternalError);
-  REQUIRE_THROWS_AS(clip_factor(-1.0, 1.0f), InternalError);
-}
-
 TEST_CASE("bad steps in a row end the run and name the culprit", "[train]") {
   const double inf = std::numeric_limits<double>::infinity();
   CHECK(BadStepGuard::finite(2.0, 1.0));
