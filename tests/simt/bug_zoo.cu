@@ -296,6 +296,16 @@ __global__ void neighbour_blocks(float* out) {
 ZOO_BOTH(neighbour_blocks, float*)
 
 template <bool kRight>
+__global__ void write_after_read(float* out) {
+  if (blockIdx.x == 0) {
+    out[threadIdx.x] = out[64 + threadIdx.x];
+  } else {
+    out[(kRight ? 128 : 64) + threadIdx.x] = 1;
+  }
+}
+ZOO_BOTH(write_after_read, float*)
+
+template <bool kRight>
 __global__ void half_atomic(float* out) {
   if (kRight || threadIdx.x != 5) {
     atomicAdd(out, 1.0f);

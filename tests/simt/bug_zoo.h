@@ -77,6 +77,8 @@ __global__ void block_race(float* out);
 template <bool kRight>
 __global__ void neighbour_blocks(float* out);
 template <bool kRight>
+__global__ void write_after_read(float* out);
+template <bool kRight>
 __global__ void half_atomic(float* out);
 template <bool kRight>
 __global__ void bounded(float* out);

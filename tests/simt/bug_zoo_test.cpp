@@ -74,6 +74,8 @@ std::vector<Bug> thread_bugs() {
       {"race between blocks", "global race:", kSilent, kSource, run_out(ZOO_PAIR(block_race), 2, 64)},
       {"block reads its neighbour's output", "global race:", kSilent, kSource,
        run_out(ZOO_PAIR(neighbour_blocks), 2, 64)},
+      {"block overwrites what another has read", "global race:", kSilent, kSource,
+       run_out(ZOO_PAIR(write_after_read), 2, 64)},
       {"atomics and a plain store", "global race:", kSilent, kSource, run_out(ZOO_PAIR(half_atomic), 1, 32)},
   };
 }
