@@ -1,5 +1,6 @@
 // The zoo of host bugs: each seeded mistake must be reported under every stream policy, and its clean twin must not.
 #include <functional>
+#include <thread>
 
 #include "simt/runtime.h"
 
@@ -152,6 +153,24 @@ TEST_CASE("zoo: the host reads before the download is over", "[zoo]") {
 
 TEST_CASE("zoo: the host refills a pinned buffer that is still being uploaded", "[zoo]") {
   must_report(ReportKind::host_access, [](Bench& b) { (void)run_pipeline(b, {.wait_before_reuse = false}); });
+}
+
+TEST_CASE("zoo: another thread asked whether the copy is over, this one did not", "[zoo]") {
+  const auto asked = [](Bench& b, bool by_this_thread) {
+    ok(cudaMemsetAsync(b.x, 0, Bench::kBytes, b.copy));
+    ok(cudaEventRecord(b.uploaded, b.copy));
+    const auto ask = [&b] {
+      while (cudaEventQuery(b.uploaded) == cudaErrorNotReady) std::this_thread::yield();
+    };
+    if (by_this_thread) {
+      ask();
+    } else {
+      std::thread(ask).join();
+    }
+    ok(cudaMemsetAsync(b.x, 1, Bench::kBytes, b.compute));
+  };
+  must_report(ReportKind::race, [&](Bench& b) { asked(b, false); });
+  must_be_silent([&](Bench& b) { asked(b, true); });
 }
 
 TEST_CASE("zoo: a pinned buffer filled by two copies at once", "[zoo]") {
