@@ -25,6 +25,7 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/families.h"
 
 namespace trident::cuda {
@@ -340,3 +341,12 @@ size_t Gemm::scratch_bytes(const GemmArgs& args) {
 }
 
 }  // namespace trident::cuda
+
+namespace trident {
+
+std::string cublaslt_version() {
+  const size_t version = cublasLtGetVersion();
+  return build_string(version / 10000, '.', version / 100 % 100, '.', version % 100);
+}
+
+}  // namespace trident

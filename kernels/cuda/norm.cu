@@ -213,10 +213,10 @@ struct ColumnSums {
       } else {
         at = out_D + col + part * kWide;
       }
-      Pack<float, kWide> sum;
+      Pack<float, kWide> sum{};
       if (!first) sum = Pack<float, kWide>::load(at);
 #pragma unroll
-      for (int j = 0; j < kWide; ++j) sum.value[j] = (first ? 0.0f : sum.value[j]) + value.value[part * kWide + j];
+      for (int j = 0; j < kWide; ++j) sum.value[j] += value.value[part * kWide + j];
       sum.store(at);
     }
   }

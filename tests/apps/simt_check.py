@@ -10,6 +10,7 @@ cuda the same trainings run on a GPU.
 """
 
 import argparse
+import pathlib
 import sys
 
 sys.dont_write_bytecode = True
@@ -38,14 +39,23 @@ GRIDS = {
 }
 POLICIES = ("lazy", "eager", "random")
 
-# Relative to the loss. fp32: another order of sums, as between any two grids. bf16: a loss is a mean over tokens of sums
-# of values that carry 2^-8 each, and 20 updates follow slightly different gradients.
-BOUNDS = {"fp32": 1e-5, "bf16": 2.0**-7}
+# Relative to the loss, in fp32: another order of sums, as between any two grids. In bf16 the two devices round the same
+# fp32 training differently; how far rounding takes it over 20 updates (Adam's first ones are nearly signs, so small
+# differences grow) is measured on the CPU device: bf16 against fp32, the worst step. The devices then lie within
+# twice that of one another, were it not random; twice again is allowed.
+FP32_BOUND = 1e-5
+BF16_FACTOR = 4
+
+
+def worst_difference(losses, others):
+    """The largest relative difference of two curves, and its step."""
+    return max((abs(a - b) / abs(b), i + 1) for i, (a, b) in enumerate(zip(losses, others)))
 
 
 class SimtChecks:
     def __init__(self, place, options):
         self.place, self.options, self.checks = place, options, Checks()
+        options.simt = str(pathlib.Path(options.simt).resolve())
 
     def losses(self, binary, model, precision, grid, device, policy=None):
         ranks, overrides = GRIDS[grid]
@@ -64,25 +74,31 @@ class SimtChecks:
         self.checks.that(f"{run}: runs to the end", whole, result)
         return (losses if whole else None), result
 
-    def compare(self, model, precision, grid, policies):
+    def compare(self, model, precision, grid):
         cpu, _ = self.losses(self.place.binary, model, precision, grid, "cpu")
-        for policy in policies:
+        if cpu is None:
+            return
+        bound = FP32_BOUND
+        if precision == "bf16":
+            exact, _ = self.losses(self.place.binary, model, "fp32", grid, "cpu", "yardstick")
+            bound = BF16_FACTOR * worst_difference(cpu, exact)[0]
+        for policy in self.options.policies:
             simt, result = self.losses(self.options.simt, model, precision, grid, self.options.device, policy)
-            if cpu is None or simt is None:
+            if simt is None:
                 continue
-            worst, step = max((abs(a - b) / abs(b), i + 1) for i, (a, b) in enumerate(zip(simt, cpu)))
+            worst, step = worst_difference(simt, cpu)
             what = f"{model} {precision} {grid} {policy}: worst loss difference {worst:.2e} at step {step}"
-            print(f"{what}, {result.seconds:.1f} s", flush=True)
-            self.checks.that(f"{what} within {BOUNDS[precision]:.1e}", worst <= BOUNDS[precision])
+            print(f"{what} (bound {bound:.1e}), {result.seconds:.1f} s", flush=True)
+            self.checks.that(f"{what} within {bound:.1e}", worst <= bound)
             self.checks.that(f"{what}: it learns", simt[-1] < simt[0])
 
     def all(self):
         for model, text in MODELS.items():
             config = CONFIG.replace("NAME", model).replace("MODEL", text).replace("STEPS", str(self.options.steps))
             (self.place.path / f"{model}.yaml").write_text(config)
-            for precision in BOUNDS:
+            for precision in ("fp32", "bf16"):
                 for grid in self.options.grids:
-                    self.compare(model, precision, grid, self.options.policies)
+                    self.compare(model, precision, grid)
         return self.checks.finish()
 
 
