@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <map>
@@ -36,6 +37,11 @@ std::map<uintptr_t, size_t> allocations;  // begin -> bytes
 size_t cursor = kPage;                    // where the next allocation is tried
 size_t high_water = kPage;
 
+// What dev_expose opens: from a little below the lowest live allocation. Opening everything that was ever used would
+// cost more with every allocation.
+constexpr size_t kKeptOpen = size_t{1} << 20;
+size_t window_low = 0, opened_begin = 0, opened_end = 0;
+
 uint64_t window_begin = 0;  // operation_number() - 1 is relative to it
 
 void* reserve(size_t bytes) {
@@ -56,6 +62,13 @@ void reserve_arena() {
     heap::writes = static_cast<RaceTag*>(reserve(kArenaBytes / 2 * sizeof(RaceTag)));
     heap::reads = static_cast<RaceTag*>(reserve(kArenaBytes / 2 * sizeof(RaceTag)));
   }
+}
+
+size_t page_down(size_t offset) { return offset / kPage * kPage; }
+size_t page_up(size_t offset) { return page_down(offset + kPage - 1); }
+
+void protect(size_t begin, size_t end, bool open) {
+  if (begin < end) mprotect(heap::arena + begin, end - begin, open ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
 
 size_t offset_of(const void* p) { return static_cast<size_t>(static_cast<const char*>(p) - heap::arena); }
@@ -102,6 +115,9 @@ void* dev_alloc(size_t bytes) {
   cursor = offset + bytes + kRedZone;
   high_water = std::max(high_water, cursor);
   char* begin = heap::arena + offset;
+  protect(page_down(offset), page_up(cursor), true);
+  opened_begin = std::min(opened_begin, page_down(offset));
+  opened_end = std::max(opened_end, page_up(cursor));
   std::memset(begin, kPoison, bytes);
   std::memset(begin + bytes, kRedZoneByte, kRedZone);
   std::memset(heap::state + offset, heap::kLive, bytes);
@@ -184,7 +200,23 @@ void dev_op_access(const void* p, size_t bytes, bool write, const char* what) {
 void dev_expose(bool open) {
   const std::lock_guard lock(heap_mutex);
   reserve_arena();
-  mprotect(heap::arena, (high_water + kPage - 1) / kPage * kPage, open ? PROT_READ | PROT_WRITE : PROT_NONE);
+  if (!open) {
+    protect(opened_begin, opened_end, false);
+    return;
+  }
+  const size_t lowest = allocations.empty() ? cursor : allocations.begin()->first - heap_view.begin;
+  const size_t low = lowest > kKeptOpen + kPage ? page_down(lowest - kKeptOpen) : 0;
+  if (low > window_low) {  // what lies behind is freed, and stays closed
+    drop_pages(heap::arena + window_low, low - window_low);
+    if (heap::writes != nullptr) {
+      drop_pages(heap::writes + window_low / 2, (low - window_low) / 2 * sizeof(RaceTag));
+      drop_pages(heap::reads + window_low / 2, (low - window_low) / 2 * sizeof(RaceTag));
+    }
+  }
+  window_low = low;
+  opened_begin = low;
+  opened_end = page_up(high_water);
+  protect(opened_begin, opened_end, true);
 }
 
 namespace heap {
