@@ -1,6 +1,7 @@
 #include "core/data/text_input.h"
 
 #include <sstream>
+#include <utility>
 
 #include "core/base/error.h"
 #include "data/fixtures.h"
