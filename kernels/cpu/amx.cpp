@@ -1,5 +1,6 @@
 #include "kernels/cpu/amx.h"
 
+#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -9,11 +10,22 @@ namespace trident::cpu {
 
 #if defined(__AMX_BF16__) && defined(__AMX_TILE__) && defined(__AVX512F__)
 
+namespace {
+
+/// Clang 16 does not know __builtin_cpu_supports("amx-bf16").
+bool has_amx_bf16() {
+  constexpr unsigned kAmxBf16 = 1u << 22;  // of EDX in CPUID leaf 7
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kAmxBf16) != 0;
+}
+
+}  // namespace
+
 bool amx_ready() {
   // Linux hands out the 8 KiB of tile state to processes that ask (Documentation/arch/x86/xstate.rst).
   static const bool granted = [] {
     constexpr long kRequestPermission = 0x1023, kTileData = 18;
-    return __builtin_cpu_supports("amx-bf16") && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+    return has_amx_bf16() && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
   }();
   return granted;
 }

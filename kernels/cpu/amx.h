@@ -6,6 +6,8 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
+#include <utility>
 
 #include "kernels/cpu/simd.h"
 
@@ -40,26 +42,27 @@ void amx_product(int64_t rows, int64_t cols, int64_t k, const bf16* a, int64_t a
 
 #if defined(__AVX512F__)
 
+/// Blocks of `step` x `step` words change places across the diagonal. `lane`: 0 ... 15.
+template <int step, int... lane>
+inline void swap_blocks(VecU (&row)[16], std::integer_sequence<int, lane...>) {
+#pragma GCC unroll 16
+  for (int r = 0; r < 16; ++r) {
+    if ((r & step) != 0) continue;
+    const VecU a = row[r], b = row[r + step];  // b's lanes are counted from 16
+    row[r] = __builtin_shufflevector(a, b, ((lane & step) == 0 ? lane : 16 + lane - step)...);
+    row[r + step] = __builtin_shufflevector(a, b, ((lane & step) == 0 ? lane + step : 16 + lane)...);
+  }
+}
+
 /// 16 x 16 words transposed. Strides in words.
 inline void transpose_words(uint32_t* out, int64_t out_stride, const uint32_t* in, int64_t in_stride) {
+  constexpr std::make_integer_sequence<int, 16> kLane;
   VecU row[16];
   for (int i = 0; i < 16; ++i) std::memcpy(&row[i], in + i * in_stride, sizeof(VecU));
-    // Blocks of 1, 2, 4, 8 change places across the diagonal.
-#pragma GCC unroll 4
-  for (unsigned step = 1; step < 16; step *= 2) {
-    VecU low, high;  // lanes of the pair of rows (a, b), b's counted from 16
-    for (unsigned l = 0; l < 16; ++l) {
-      low[l] = (l & step) == 0 ? l : 16 + l - step;
-      high[l] = (l & step) == 0 ? l + step : 16 + l;
-    }
-#pragma GCC unroll 16
-    for (unsigned r = 0; r < 16; ++r) {
-      if ((r & step) != 0) continue;
-      const VecU a = row[r], b = row[r + step];
-      row[r] = __builtin_shuffle(a, b, low);
-      row[r + step] = __builtin_shuffle(a, b, high);
-    }
-  }
+  swap_blocks<1>(row, kLane);
+  swap_blocks<2>(row, kLane);
+  swap_blocks<4>(row, kLane);
+  swap_blocks<8>(row, kLane);
   for (int p = 0; p < 16; ++p) std::memcpy(out + p * out_stride, &row[p], sizeof(VecU));
 }
 
