@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what Trident needs from the distribution (Debian 12, Ubuntu 24.04), and only what is missing.
+# Installs what Trident needs from the distribution (Debian, Ubuntu), and only what is missing.
 #   scripts/install_deps.sh [--test] [--corpus]
 #     --test     also what the test run needs (clang-format, python3)
 #     --corpus   also the quickstart's text (the King James Bible, public domain)
