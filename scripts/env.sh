@@ -13,6 +13,8 @@ export OMPI_MCA_rmaps_base_oversubscribe="${OMPI_MCA_rmaps_base_oversubscribe:-1
 export PRTE_MCA_rmaps_default_mapping_policy="${PRTE_MCA_rmaps_default_mapping_policy:-:oversubscribe}"
 export OMPI_MCA_hwloc_base_binding_policy="${OMPI_MCA_hwloc_base_binding_policy:-none}"
 export PRTE_MCA_hwloc_default_binding_policy="${PRTE_MCA_hwloc_default_binding_policy:-none}"
+# Open MPI 5 warns once for every pair of ranks where an interface has IPv6 beside IPv4. 4 or 6: the family not to use.
+export OMPI_MCA_btl_tcp_disable_family="${OMPI_MCA_btl_tcp_disable_family:-6}"
 # After Ctrl-C, and after a failure of one rank, mpirun sends the ranks SIGCONT, waits this many seconds, sends SIGTERM,
 # waits as long again and kills. At SIGTERM a rank finishes its step and saves; the default, 1 s, is too short for that,
 # and a long wait holds up every job that fails (Open MPI waits it out even when nobody is left).
