@@ -178,16 +178,19 @@ constexpr int kFmaLine = kTile + 4;  // floats; rows of a tile shifted by four b
 /// One thread's share of the next f32 tile: kFmaDepth x 64 elements, read along the rows of the stored matrix.
 template <bool kLinesAreK>
 struct FmaShare {
-  static constexpr int kCount = kTile * kFmaDepth / kFmaThreads;
+  static constexpr int kCount = kTile * kFmaDepth / kFmaThreads, kSector = 8;
+  static_assert(kFmaDepth == 2 * kSector && kTile * kSector == 2 * kFmaThreads);
   float value[kCount];
 
+  // Across the lines a warp takes a sector of each of 4: rows of the tile begin 4 banks apart, so that it then stores
+  // to 32 of them.
   SIMT_DEV static int k_of(int i) {
-    const int piece = i * kFmaThreads + static_cast<int>(threadIdx.x);
-    return kLinesAreK ? piece / kTile : piece % kFmaDepth;
+    const int thread = static_cast<int>(threadIdx.x);
+    return kLinesAreK ? (i * kFmaThreads + thread) / kTile : thread % kSector + i % 2 * kSector;
   }
   SIMT_DEV static int outer_of(int i) {
-    const int piece = i * kFmaThreads + static_cast<int>(threadIdx.x);
-    return kLinesAreK ? piece % kTile : piece / kFmaDepth;
+    const int thread = static_cast<int>(threadIdx.x);
+    return kLinesAreK ? (i * kFmaThreads + thread) % kTile : thread / kSector + i / 2 * (kFmaThreads / kSector);
   }
   SIMT_DEV void fetch(const float* matrix, int64_t outers, int64_t ks, int64_t outer0, int64_t k0) {
 #pragma unroll
