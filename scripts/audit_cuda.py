@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -199,8 +200,10 @@ def audit(root, nvcc, cuobjdump):
           "the bytes touched.\nwhole: sectors that coalesced access would take, of those taken. us: roofline of the "
           "traffic test's largest launch on " + ", ".join(f"{a} ({ARCHS[a].card})" for a in archs if ARCHS[a]) + ".\n")
     print(table(shown, launches, dynamic) + "\n")
-    print(f"{len(kernels)} kernels for {', '.join(archs)}; most registers {max(k.registers for k in kernels) if kernels else 0}; "
-          f"nvcc ran {compiler.compiled} times; {time.monotonic() - start:.0f} s")
+    most = max((kernel.registers for kernel in kernels), default=0)
+    print(f"{len(kernels)} kernels for {', '.join(archs)}; most registers {most}; "
+          f"nvcc ran {compiler.compiled} times; {time.monotonic() - start:.0f} s, of CPU "
+          f"{resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime:.0f} s")
     for problem in checks.problems:
         print(problem)
     print(f"{checks.passed} passed, {len(checks.problems)} failed")
