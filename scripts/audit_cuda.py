@@ -110,7 +110,7 @@ def check_launches(checks, kernels, launches):
     for kernel in kernels:
         limit = ARCHS[kernel.arch].shared_limit
         needed = kernel.static_shared + dynamic[row_name(kernel)]
-        checks.check(needed <= limit, f"{kernel.arch}: {kernel.name}: {needed} bytes of shared memory, a block has {limit}")
+        checks.check(needed <= limit, f"{kernel.arch}: {kernel.name}: {needed} bytes of shared memory; a block has {limit}")
     return dynamic
 
 
