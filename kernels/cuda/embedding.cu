@@ -82,14 +82,13 @@ constexpr int kPacks = 4;
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     run_sum_kernel(float* dtable_VD, const int32_t* row_T, const int32_t* token_T, const T* dy_TD, int64_t tokens,
-                   int64_t width, int64_t rows, int64_t warps_across) {
-  const int64_t warp = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
-  const int64_t place = warp / warps_across;
+                   int64_t width, int64_t rows, unsigned across) {
+  const int64_t place = int64_t{blockIdx.x / across} * kWarps + threadIdx.x / 32;
   if (place >= tokens) return;
   const int32_t row = row_T[place];
   if (row >= rows || (place > 0 && row_T[place - 1] == row)) return;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int64_t column = (warp % warps_across * (32 * kPacks) + lane) * kWidth;
+  const int64_t column = (int64_t{blockIdx.x % across} * (32 * kPacks) + lane) * kWidth;
   float* entry = dtable_VD + row * width + column;
   Pack<float, kWidth> sum[kPacks] = {};
 #pragma unroll
@@ -155,9 +154,9 @@ void embedding_backward(cudaStream_t stream, Tensor dtable_VD, Tensor id_T, Tens
     using T = typename decltype(tag)::type;
     constexpr int kWide = kCommonWidth<T, float>;
     const bool wide = vectorizable(dtable_VD, width) && vectorizable(dy_TD, width);
-    const int64_t across = ceil_div(width, 32 * kPacks * (wide ? kWide : 1));
+    const auto across = static_cast<unsigned>(ceil_div(width, 32 * kPacks * (wide ? kWide : 1)));
     check_launch(simt::launch(wide ? run_sum_kernel<T, kWide> : run_sum_kernel<T, 1>,
-                              dim3(static_cast<unsigned>(ceil_div(tokens * across, kWarps))), dim3(kThreads), 0, stream,
+                              dim3(static_cast<unsigned>(ceil_div(tokens, kWarps) * across)), dim3(kThreads), 0, stream,
                               at<float>(dtable_VD), static_cast<const int32_t*>(row_T),
                               static_cast<const int32_t*>(token_T), at<const T>(dy_TD), tokens, width, rows, across),
                  "embedding_backward");

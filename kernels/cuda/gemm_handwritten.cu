@@ -34,7 +34,7 @@ struct Problem {
   const T* b;
   const T* bias_N;  ///< may be null
   int64_t m, n, k;
-  int64_t tiles_n;
+  unsigned tiles_n;
   bool accumulate;
 };
 
@@ -111,8 +111,7 @@ SIMT_DEV void finish(const Problem<T>& p, int64_t row, int64_t column, float sum
 template <class T, bool kTransposeA, bool kTransposeB, bool kVector>
 __global__ void __launch_bounds__(kMmaThreads) gemm_mma_kernel(Problem<T> p) {
   SIMT_DYN_SMEM(unsigned char, shared);
-  const int64_t m0 = static_cast<int64_t>(blockIdx.x) / p.tiles_n * kTile;
-  const int64_t n0 = static_cast<int64_t>(blockIdx.x) % p.tiles_n * kTile;
+  const int64_t m0 = int64_t{blockIdx.x / p.tiles_n} * kTile, n0 = int64_t{blockIdx.x % p.tiles_n} * kTile;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int warp_m = warp / 2 * 32, warp_n = warp % 2 * 32;
   const int tiles_k = static_cast<int>((p.k + kTile - 1) / kTile);
@@ -178,16 +177,19 @@ constexpr int kFmaLine = kTile + 4;  // floats; rows of a tile shifted by four b
 /// One thread's share of the next f32 tile: kFmaDepth x 64 elements, read along the rows of the stored matrix.
 template <bool kLinesAreK>
 struct FmaShare {
-  static constexpr int kCount = kTile * kFmaDepth / kFmaThreads;
+  static constexpr int kCount = kTile * kFmaDepth / kFmaThreads, kSector = 8;
+  static_assert(kFmaDepth == 2 * kSector && kTile * kSector == 2 * kFmaThreads);
   float value[kCount];
 
+  // Across the lines a warp takes a sector of each of 4: rows of the tile begin 4 banks apart, so that it then stores
+  // to 32 of them.
   SIMT_DEV static int k_of(int i) {
-    const int piece = i * kFmaThreads + static_cast<int>(threadIdx.x);
-    return kLinesAreK ? piece / kTile : piece % kFmaDepth;
+    const int thread = static_cast<int>(threadIdx.x);
+    return kLinesAreK ? (i * kFmaThreads + thread) / kTile : thread % kSector + i % 2 * kSector;
   }
   SIMT_DEV static int outer_of(int i) {
-    const int piece = i * kFmaThreads + static_cast<int>(threadIdx.x);
-    return kLinesAreK ? piece % kTile : piece / kFmaDepth;
+    const int thread = static_cast<int>(threadIdx.x);
+    return kLinesAreK ? (i * kFmaThreads + thread) % kTile : thread / kSector + i / 2 * (kFmaThreads / kSector);
   }
   SIMT_DEV void fetch(const float* matrix, int64_t outers, int64_t ks, int64_t outer0, int64_t k0) {
 #pragma unroll
@@ -215,8 +217,7 @@ template <bool kTransposeA, bool kTransposeB>
 __global__ void __launch_bounds__(kFmaThreads) gemm_fma_kernel(Problem<float> p) {
   __shared__ __align__(16) float a_tile[2][kFmaDepth][kFmaLine];
   __shared__ __align__(16) float b_tile[2][kFmaDepth][kFmaLine];
-  const int64_t m0 = static_cast<int64_t>(blockIdx.x) / p.tiles_n * kTile;
-  const int64_t n0 = static_cast<int64_t>(blockIdx.x) % p.tiles_n * kTile;
+  const int64_t m0 = int64_t{blockIdx.x / p.tiles_n} * kTile, n0 = int64_t{blockIdx.x % p.tiles_n} * kTile;
   const int tile_m = static_cast<int>(threadIdx.x) / 16 * 4, tile_n = static_cast<int>(threadIdx.x) % 16 * 4;
 
   FmaShare<kTransposeA> a_share;
@@ -275,7 +276,7 @@ Problem<T> problem_of(const GemmArgs& args) {
           .m = args.c_MN.dim[0],
           .n = args.c_MN.dim[1],
           .k = args.transpose_a ? args.a.dim[0] : args.a.dim[1],
-          .tiles_n = ceil_div(args.c_MN.dim[1], kTile),
+          .tiles_n = static_cast<unsigned>(ceil_div(args.c_MN.dim[1], kTile)),
           .accumulate = args.accumulate};
 }
 

@@ -200,8 +200,9 @@ struct ColumnSums {
   float* shared_D;  ///< null where nothing is held
   float* out_D;
 
-  SIMT_DEV float* held(int i, int part) const {
-    return shared_D + ((i * (S::kVec / 4) + part) * S::kThreads + static_cast<int>(threadIdx.x)) * 4;
+  /// Four columns of a pack. Those of one thread lie in different halves of the banks, which `finish` reads in turn.
+  SIMT_DEV float* held(int i, int part, int thread) const {
+    return shared_D + ((i * (S::kVec / 4) + part) * S::kThreads + (thread ^ (part * 4))) * 4;
   }
   SIMT_DEV void add(bool first, int i, int col, const Pack<float, S::kVec>& value) const {
     constexpr int kWide = S::kVec == 1 ? 1 : 4;
@@ -209,7 +210,7 @@ struct ColumnSums {
     for (int part = 0; part < S::kVec / kWide; ++part) {
       float* at;
       if constexpr (S::kHeld) {
-        at = held(i, part);
+        at = held(i, part, static_cast<int>(threadIdx.x));
       } else {
         at = out_D + col + part * kWide;
       }
@@ -220,14 +221,16 @@ struct ColumnSums {
       sum.store(at);
     }
   }
+  /// After a barrier: what a thread stores are others' columns, so that neighbours store side by side.
   SIMT_DEV void finish(int width) const {
     if constexpr (S::kHeld) {
-      S::for_packs(width, [&](int i, int col) {
+      constexpr int kParts = S::kVec / 4;
 #pragma unroll
-        for (int part = 0; part < S::kVec / 4; ++part) {
-          Pack<float, 4>::load(held(i, part)).store(out_D + col + part * 4);
-        }
-      });
+      for (int i = 0; i < S::kPacks * kParts; ++i) {
+        const int four = i % kParts * S::kThreads + static_cast<int>(threadIdx.x);
+        const int col = i / kParts * (S::kThreads * S::kVec) + four * 4;
+        if (col < width) Pack<float, 4>::load(held(i / kParts, four % kParts, four / kParts)).store(out_D + col);
+      }
     }
   }
 };
@@ -284,6 +287,7 @@ __global__ void __launch_bounds__(S::kThreads) backward_kernel(Backward<typename
       if (f.db_ND != nullptr) db.add(first, i, col, of_b);
     });
   }
+  if constexpr (S::kHeld) __syncthreads();
   dw.finish(f.width);
   if (f.db_ND != nullptr) db.finish(f.width);
 }

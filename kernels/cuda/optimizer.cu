@@ -46,20 +46,22 @@ struct AdamW {
     }
     using Floats = Pack<float, kWidth>;
     Floats w = Floats::load(master + i), m_t = Floats::load(m + i), v_t = Floats::load(v + i);
-    Floats g = Floats::load(grad + i);
+    const Floats g = Floats::load(grad + i);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
       const float scaled = g.value[j] * grad_scale;
       m_t.value[j] += (scaled - m_t.value[j]) * f.one_minus_beta1;
       v_t.value[j] = v_t.value[j] * f.beta2 + scaled * scaled * f.one_minus_beta2;
-      const float denominator = sqrtf(v_t.value[j]) * inverse_sqrt_correction2 + f.eps;
-      w.value[j] = w.value[j] * f.decay - step_size * m_t.value[j] / denominator;
-      g.value[j] = 0;
     }
     m_t.store(m + i);
     v_t.store(v + i);
+    if (zero_grad) Floats{}.store(grad + i);
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) {
+      const float denominator = sqrtf(v_t.value[j]) * inverse_sqrt_correction2 + f.eps;
+      w.value[j] = w.value[j] * f.decay - step_size * m_t.value[j] / denominator;
+    }
     w.store(master + i);
-    if (zero_grad) g.store(grad + i);
     store_weight(w, i);
   }
 
