@@ -53,19 +53,23 @@ class Unpacker {
   std::span<const std::byte> bytes_;
 };
 
+std::vector<float> on_host(Run& run, const Tensor& gradient) {
+  std::vector<float> values(static_cast<size_t>(gradient.numel()));
+  const Stream stream = run.device().stream(Role::compute);
+  run.device().copy(Tensor(values.data(), DType::f32, {gradient.numel()}), gradient, stream);
+  run.device().synchronize(stream);
+  return values;
+}
+
 std::vector<std::byte> pack_block(Run& run, int64_t block) {
   Packer out;
   const ZeroStore& store = run.engine().store;
-  std::vector<float> values;
   for (const Segment& s : store.segments()) {
     if (s.block != block || !s.counts) continue;
     const LocalSlice where = local_slice(s.param->spec, store.tensor_size(), store.tensor_rank());
     const int64_t end = std::min(s.end, shape_numel(where.size));
     if (s.begin >= end) continue;
-    values.resize(static_cast<size_t>(end - s.begin));
-    const Stream stream = run.device().stream(Role::compute);
-    run.device().copy(Tensor(values.data(), DType::f32, {end - s.begin}), s.grad.rows(0, end - s.begin), stream);
-    run.device().synchronize(stream);
+    const std::vector<float> values = on_host(run, s.grad.rows(0, end - s.begin));
     const float* at = values.data();
     for (Slice& box : rectangles(where.size, s.begin, end)) {
       for (size_t d = 0; d < box.begin.size(); ++d) box.begin[d] += where.begin[d];
@@ -86,8 +90,8 @@ struct SquareSums {
   double difference = 0, reference = 0;
 };
 
-// Adds |box - reference|^2 of one box to its tensor's sums.
-void compare_box(const BlockParams& params, const BlockLayout& layout, Unpacker& in,
+// Adds |box - reference|^2 of one box to its tensor's sums. `gradients`: of the reference's block, on the host.
+void compare_box(const std::vector<std::vector<float>>& gradients, const BlockLayout& layout, Unpacker& in,
                  std::map<std::string, SquareSums>& sums) {
   const std::vector<char> letters = in.take<char>(in.take_size());
   const std::string name(letters.begin(), letters.end());
@@ -97,8 +101,7 @@ void compare_box(const BlockParams& params, const BlockLayout& layout, Unpacker&
   const auto found =
       std::find_if(layout.params.begin(), layout.params.end(), [&](const Placement& p) { return p.spec.name == name; });
   ensure(found != layout.params.end(), "both runs have the same parameters");
-  const Tensor& grad = params.grad[static_cast<size_t>(found - layout.params.begin())];
-  const auto* reference = grad.as<float>();
+  const float* reference = gradients[static_cast<size_t>(found - layout.params.begin())].data();
   const int64_t cols = rank == 2 ? found->shape[1] : 1, width = rank == 2 ? box.size[1] : 1;
   SquareSums& sum = sums[name];
   for (int64_t i = 0; i < box.numel(); ++i) {
@@ -114,10 +117,13 @@ GradientDifference worst_gradient(Run& grid, Run* reference, double total_norm) 
   for (int64_t block = 0; block < grid.config().model.layers + 2; ++block) {
     const auto all = grid.grid().world->all_gather_bytes(pack_block(grid, block));
     if (reference == nullptr) continue;
+    const ZeroStore& store = reference->engine().store;
+    std::vector<std::vector<float>> gradients;
+    for (const Tensor& gradient : store.params(block).grad) gradients.push_back(on_host(*reference, gradient));
     std::map<std::string, SquareSums> sums;
     for (const auto& bytes : all) {
       for (Unpacker in(bytes); !in.empty();) {
-        compare_box(reference->engine().store.params(block), reference->engine().store.layout(block), in, sums);
+        compare_box(gradients, store.layout(block), in, sums);
       }
     }
     for (const auto& [name, sum] : sums) {

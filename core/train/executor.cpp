@@ -179,7 +179,7 @@ void Executor::run(const Instr& instr, const DataSource& data, int64_t step, int
       Exec ex = exec(HeadMode::train, step, slot);
       if (stage_.last(instr.chunk))
         ex.micro.loss_N = loss_N_.rows(instr.micro * loss_chunks_, (instr.micro + 1) * loss_chunks_);
-      slot.saved.reset();
+      take(slot);
       slot.output_RD = stage_.forward(ex, store_, ledger_, instr.chunk, instr.micro,
                                       stage_.first(instr.chunk) ? Tensor{} : slot.input_RD, slot.saved, inspector_);
       break;
@@ -233,8 +233,15 @@ Event Executor::send_tensor(Tensor t, const Instr& instr) {
 }
 
 void Executor::send(Slot& slot, const Instr& instr) {
-  // No wait before the slot is taken again: its gradient has come back by then, so the output was received.
-  send_tensor(slot.output_RD, instr);
+  slot.sent = send_tensor(slot.output_RD, instr);
+  slot.sending = true;
+}
+
+void Executor::take(Slot& slot) {
+  // In training the gradient has come back by then, so the output was received: the wait is over before it begins.
+  if (slot.sending) device_.wait(device_.stream(Role::compute), slot.sent);
+  slot.sending = false;
+  slot.saved.reset();
 }
 
 void Executor::backward(Slot& slot, const Instr& instr, int64_t step) {
@@ -263,8 +270,6 @@ void Executor::forward_only(const Batch& batch, HeadMode mode, int micro, LossSu
     const auto instr = [&](Do what) {
       return Instr{what, static_cast<int16_t>(micro), static_cast<int16_t>(chunk), 0};
     };
-    if (slot.sending) device_.wait(device_.stream(Role::compute), slot.sent);
-    slot.sending = false;
     if (stage_.first(chunk) || stage_.last(chunk)) sum.tokens += load(slot, batch, stage_.last(chunk));
     if (!stage_.first(chunk)) receive(slot, instr(Do::recv_activation));
     Exec ex = exec(mode, 0, slot);
@@ -276,13 +281,10 @@ void Executor::forward_only(const Batch& batch, HeadMode mode, int micro, LossSu
           Tensor(logits_PNV_.data, DType::f32,
                  {logits_PNV_.dim[0], static_cast<int64_t>(rows.size()), logits_PNV_.dim[2]}, Place::device);
     }
-    slot.saved.reset();
+    take(slot);
     slot.output_RD =
         stage_.forward(ex, store_, ledger_, chunk, micro, stage_.first(chunk) ? Tensor{} : slot.input_RD, slot.saved);
-    if (!stage_.last(chunk)) {
-      slot.sent = send_tensor(slot.output_RD, instr(Do::send_activation));
-      slot.sending = true;
-    }
+    if (!stage_.last(chunk)) send(slot, instr(Do::send_activation));
   }
 }
 

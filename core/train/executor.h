@@ -80,6 +80,8 @@ class Executor {
   int64_t load(Slot&, const Batch&, bool holds_loss);
   void receive(Slot&, const Instr&);
   void send(Slot&, const Instr&);
+  /// Makes the slot ready for the next forward: what it sent has left, what it saved is dropped.
+  void take(Slot&);
   void backward(Slot&, const Instr&, int64_t step);
   Event send_tensor(Tensor, const Instr&);
   /// Runs one micro-batch through the whole pipeline, forward only.

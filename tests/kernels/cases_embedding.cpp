@@ -23,7 +23,7 @@ std::string name_of(const char* op, const Spec& s) {
 /// Ids of which about a third lies on this rank; the second token is -1, the third repeats the first.
 Operand ids_of(const Spec& s, Random& random) {
   Values ids = random.integers(s.tokens, 0, 3 * s.rows);
-  ids[0] = static_cast<double>(s.first_id());
+  if (!ids.empty()) ids[0] = static_cast<double>(s.first_id());
   if (ids.size() > 2) {
     ids[1] = -1;
     ids[2] = ids[0];
@@ -136,9 +136,9 @@ Case position_backward_case(const Spec& s, int64_t context, int64_t first_row) {
 }  // namespace
 
 std::vector<Case> embedding_cases() {
-  // The last two: an id with some forty tokens, rows of several hundred columns.
+  // An id with some forty tokens, rows of several hundred columns, no token.
   constexpr int64_t kShapes[][3] = {{1, 1, 1},      {3, 5, 2},   {7, 16, 9},  {33, 7, 5},
-                                    {130, 33, 257}, {65, 64, 4}, {600, 8, 5}, {270, 520, 3}};
+                                    {130, 33, 257}, {65, 64, 4}, {600, 8, 5}, {270, 520, 3}, {0, 8, 5}};
   std::vector<Case> list;
   for (const auto& x : kShapes) {
     for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {

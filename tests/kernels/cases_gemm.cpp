@@ -133,7 +133,7 @@ Case make_case(const Spec& s) {
 std::vector<Case> gemm_cases() {
   constexpr int64_t kShapes[][3] = {{1, 1, 1},    {1, 1, 7},     {1, 33, 5},   {3, 5, 2},      {7, 9, 33},
                                     {16, 16, 16}, {17, 31, 65},  {64, 48, 96}, {33, 130, 100}, {5, 257, 64},
-                                    {130, 8, 1},  {66, 70, 300}, {72, 80, 264}};
+                                    {130, 8, 1},  {66, 70, 300}, {72, 80, 264}, {0, 8, 16}};
   constexpr DType kDTypes[][2] = {{DType::f32, DType::f32},
                                   {DType::bf16, DType::bf16},
                                   {DType::bf16, DType::f32},

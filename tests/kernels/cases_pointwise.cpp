@@ -281,8 +281,10 @@ std::vector<Case> elementwise_cases() {
     }
     list.push_back(bias_backward_case(300, 520, dtype));
     list.push_back(bias_add_case(70, 520, dtype));
+    list.push_back(bias_backward_case(0, 8, dtype));
+    list.push_back(bias_add_case(0, 8, dtype));
     for (const DType other : kFloats) {
-      for (const int64_t n : {1, 7, 16, 33, 1000, 70001}) {
+      for (const int64_t n : {0, 1, 7, 16, 33, 1000, 70001}) {
         list.push_back(add_case(n, dtype, other));
         list.push_back(scale_case(n, dtype, other, 1, false));
         list.push_back(scale_case(n, dtype, other, 0.37f, false));

@@ -23,6 +23,10 @@ class Room {
   virtual Place place() const = 0;
   virtual Stream stream() const = 0;
 
+  /// Bytes of red zone in front of a tensor and behind it. None where the room itself hears of every access outside an
+  /// allocation, reads among them: each tensor then fills an allocation of its own.
+  virtual size_t zone() const { return 256; }
+
   /// How often a case runs with aligned tensors; every time must give the same bits.
   virtual int repeats() const { return 2; }
   /// Called before a case's n-th run: a room that can work in several orders changes them here.
@@ -32,7 +36,7 @@ class Room {
 std::unique_ptr<Room> make_host_room();
 
 /// Runs the case on the table (`room.repeats()` times with aligned tensors, which must agree bit for bit; then with
-/// every tensor one element off its alignment, as row views of odd widths are, and with every second one) and once on
+/// every tensor one element off its alignment, as row views of odd widths are, and with a single one) and once on
 /// the reference. Returns what is wrong, one line each: the worst element beyond its tolerance (index, got, want,
 /// tolerance), an input that changed, a red zone that was written. Empty: all is well.
 std::vector<std::string> compare(const Ops& table, const Case& c, Room& room);

@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""The life of a run on the emulated CUDA device, on 8 ranks with every kind of parallelism: training with evaluation and
+checkpoints, resuming, verifying against one rank, generating.
+
+    simt_life_check.py MPIEXEC TRIDENT_SIMT
+
+With the checked emulator: a missing wait, a race or a host access anywhere on the way ends the run with a report. Prints
+every loss and the generated text, so that two builds can be compared.
+"""
+
+import argparse
+import sys
+
+sys.dont_write_bytecode = True
+from harness import Checks, Workplace
+
+RANKS = 8
+CONFIG = """\
+name: life
+device: simt
+model: {arch: gpt2, layers: 2, hidden: 128, heads: 2, vocab: 257, context: 16, dropout: 0.1}
+parallel: {pipeline: 2, tensor: 2, data: 2, sequence: true}
+zero: {stage: 1}
+train: {steps: 3, global_batch: 8, micro_batch: 1, precision: fp32}
+optimizer: {lr: 1e-2, schedule: constant, warmup_steps: 2}
+data: {tokenizer: {kind: byte}, train: [{path: text}], valid: [{path: text-valid}], eval_every: 2, eval_batches: 2}
+checkpoint: {every: 2, keep: 2, async: true}
+out: run
+"""
+# Stages in the middle receive and send in both directions.
+FOUR_STAGES = ["--set", "out=four", "--set", "parallel.pipeline=4", "--set", "parallel.tensor=1", "--set",
+               "parallel.sequence=false", "--set", "model.layers=4", "--set", "train.steps=1"]
+STORY = (
+    ["train", "life.yaml", "--set", "train.steps=2"],
+    ["train", "life.yaml", "--resume", "auto"],
+    ["train", "life.yaml", *FOUR_STAGES],
+    ["verify", "life.yaml", "--steps", "1"],
+    ["generate", "life.yaml", "--prompt", "alpha", "--max-tokens", "2", "--temperature", "0"],
+)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("mpiexec")
+    parser.add_argument("simt")
+    options = parser.parse_args()
+    environment = {"TRIDENT_SIMT_POLICY": "random", "TRIDENT_SIMT_SEED": "7"}
+    checks = Checks()
+    with Workplace(options.simt, options.mpiexec, environment=environment) as place:
+        place.make_dataset()
+        (place.path / "life.yaml").write_text(CONFIG)
+        for arguments in STORY:
+            result = place.run(*arguments, ranks=RANKS)
+            if not checks.that(" ".join(arguments), result.code == 0, result):
+                return checks.finish()
+        steps = place.metrics()
+        checks.that("every step was done once", [line["step"] for line in steps] == [1, 2, 3])
+        checks.that("it learns", steps[-1]["loss"] < steps[0]["loss"])
+        print(*(f"{line['step']} {line['loss']!r}" for line in steps), result.out, sep="\n")
+        return checks.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
