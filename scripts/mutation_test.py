@@ -66,8 +66,11 @@ EXPLAINED = [
     ("early exit", r"position.*first >= walk.tokens", "saves work: the sum of no token leaves the row as it is"),
     ("early exit", r"position.*numel\(\) == 0", "saves a launch, which finds no token"),
     ("event wait", r"owner.gathered", "the owner, the embedding, is acquired before in the same stream"),
-    ("host wait", r"(executor|optimizer|state).*synchronize\((compute|stream)\)", "copies to and from pageable memory return "
+    ("host wait", r"(executor|optimizer|state|run)\.cpp.*synchronize\((compute|stream)\)", "copies to and from pageable memory return "
      "when that may be used again; the wait is for devices that promise less"),
+    ("host wait", r"cuda_device.*(void synchronize\(Stream|cudaStreamSynchronize\(stream\))", "as above; and new memory is first "
+     "used on the stream that clears it"),
+    ("early exit", r"gemm_handwritten.*numel\(\) == 0", "its caller returns before"),
     ("early exit", r"sum.*blocks == 1", "saves a launch: it would sum the one partial sum"),
 ]
 
