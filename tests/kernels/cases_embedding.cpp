@@ -137,8 +137,8 @@ Case position_backward_case(const Spec& s, int64_t context, int64_t first_row) {
 
 std::vector<Case> embedding_cases() {
   // An id with some forty tokens, rows of several hundred columns, no token.
-  constexpr int64_t kShapes[][3] = {{1, 1, 1},      {3, 5, 2},   {7, 16, 9},  {33, 7, 5},
-                                    {130, 33, 257}, {65, 64, 4}, {600, 8, 5}, {270, 520, 3}, {0, 8, 5}};
+  constexpr int64_t kShapes[][3] = {{1, 1, 1},   {3, 5, 2},   {7, 16, 9},    {33, 7, 5}, {130, 33, 257},
+                                    {65, 64, 4}, {600, 8, 5}, {270, 520, 3}, {0, 8, 5}};
   std::vector<Case> list;
   for (const auto& x : kShapes) {
     for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {

@@ -168,8 +168,9 @@ Case loss_case(const Spec& s) {
 }  // namespace
 
 std::vector<Case> loss_cases() {
-  constexpr int64_t kShapes[][3] = {{1, 1, 1},   {3, 5, 5},      {7, 33, 31},  {4, 130, 130}, {12, 257, 250},
-                                    {5, 64, 64}, {2, 1000, 997}, {130, 16, 9}, {3, 8, 0},     {3, 5000, 4991}, {0, 16, 9}};
+  constexpr int64_t kShapes[][3] = {{1, 1, 1},      {3, 5, 5},       {7, 33, 31},    {4, 130, 130},
+                                    {12, 257, 250}, {5, 64, 64},     {2, 1000, 997}, {130, 16, 9},
+                                    {3, 8, 0},      {3, 5000, 4991}, {0, 16, 9}};
   std::vector<Case> list;
   for (const auto& x : kShapes) {
     for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {

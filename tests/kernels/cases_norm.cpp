@@ -334,8 +334,8 @@ void add_joined_cases(std::vector<Case>& list, int64_t rows, int64_t width, DTyp
 }  // namespace
 
 std::vector<Case> norm_cases() {
-  constexpr int64_t kShapes[][2] = {{1, 1},  {3, 2},  {5, 3},    {2, 7},   {4, 8},    {3, 16},
-                                    {6, 33}, {5, 64}, {17, 130}, {3, 257}, {130, 65}, {9, 768}, {0, 8}};
+  constexpr int64_t kShapes[][2] = {{1, 1},  {3, 2},    {5, 3},   {2, 7},    {4, 8},   {3, 16}, {6, 33},
+                                    {5, 64}, {17, 130}, {3, 257}, {130, 65}, {9, 768}, {0, 8}};
   // More rows than partial sums are added up side by side; each length at which a table may change its plan.
   constexpr int64_t kLong[][2] = {{300, 72}, {3, 1048}, {2, 5128}, {2, 8200}, {2, 12296}, {1, 16392}};
   constexpr int64_t kJoined[][2] = {{1, 1}, {5, 3}, {4, 8}, {6, 33}, {17, 130}, {9, 768}, {2, 1048}};

@@ -58,7 +58,7 @@ Case make_case(const Spec& s) {
 std::vector<Case> rope_cases() {
   constexpr int64_t kShapes[][5] = {{1, 1, 1, 0, 2},     {2, 7, 3, 1, 6},   {3, 33, 2, 2, 16}, {1, 130, 5, 1, 64},
                                     {2, 128, 2, 1, 128}, {1, 64, 3, 3, 96}, {2, 5, 1, 2, 8},   {1, 2000, 1, 0, 4},
-                                    {0, 7, 3, 1, 6},      {1, 2, 1, 0, 1024}};
+                                    {0, 7, 3, 1, 6},     {1, 2, 1, 0, 1024}};
   std::vector<Case> list;
   for (const auto& x : kShapes) {
     for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
