@@ -72,6 +72,8 @@ EXPLAINED = [
     ("host wait", r"cuda_device.*(void synchronize\(Stream|cudaStreamSynchronize\(stream\))", "as above; and new memory is first "
      "used on the stream that clears it"),
     ("early exit", r"gemm_handwritten.*numel\(\) == 0", "its caller returns before"),
+    ("host wait", r"run.cpp.*Role::send", "memory is freed after a wait for the whole device"),
+    ("host wait", r"nccl_comm", "host memory is filled by the host or by copies that returned when done"),
     ("early exit", r"sum.*blocks == 1", "saves a launch: it would sum the one partial sum"),
 ]
 
