@@ -72,6 +72,9 @@ struct Case {
   std::function<std::vector<Operand>()> operands;
   std::function<void(const Ops&, Arguments&)> run;
   std::function<Bounds(const Oracle&)> bounds;
+  /// The case compares two calls bit for bit: its operands then share one alignment, for a table may sum a row in
+  /// another order when it is not aligned.
+  bool one_alignment = false;
 };
 
 std::vector<Case> gemm_cases();

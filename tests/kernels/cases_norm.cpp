@@ -164,6 +164,7 @@ Case joined_case(const Spec& s, const Join& join) {
 Case joined_difference_case(const Spec& s, float p, bool stream) {
   Case c;
   c.name = build_string(name_of("joined", s), " p ", p, stream ? "" : " without stream", " = dropout_add, norm");
+  c.one_alignment = true;
   c.operands = [=, seed = seed_of(c.name)] {
     Random random(seed);
     std::vector<Operand> o;
