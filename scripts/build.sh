@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# Builds Trident.   scripts/build.sh [release|debug|asan|tsan] [--target T]... [--werror] [-D...]
-# The binary is build/NAME/trident. Without --target everything is built. Uses Ninja and ccache when they are there.
+# Builds Trident.   scripts/build.sh [release|debug|asan|tsan] [--target T]... [--cuda] [--werror] [--into NAME] [-D...]
+# The binary is build/release/trident (or debug, ...; build/NAME with --into). Without --target everything is built. --cuda
+# builds the CUDA device in, also where no GPU is visible; without it that is done where nvcc and a GPU are there. Uses
+# Ninja and ccache when they are there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 preset=release
+into=
 configure=()
 targets=()
 while [ $# -gt 0 ]; do
@@ -16,17 +19,24 @@ while [ $# -gt 0 ]; do
       shift
       ;;
     --werror) configure+=(-DTRIDENT_WERROR=ON) ;;
+    --cuda) configure+=(-DTRIDENT_CUDA=ON) ;;
+    --into)
+      [ $# -gt 1 ] || { echo "build.sh: --into needs a name" >&2; exit 1; }
+      into=$2
+      shift
+      ;;
     -D*) configure+=("$1") ;;
     *)
-      echo "build.sh: unknown argument $1; usage: scripts/build.sh [release|debug|asan|tsan] [--target T] [--werror] [-D...]" >&2
+      echo "build.sh: unknown argument $1; usage: scripts/build.sh [release|debug|asan|tsan] [--target T] [--cuda] [--werror] [--into NAME] [-D...]" >&2
       exit 1
       ;;
   esac
   shift
 done
 
+build=build/${into:-$preset}
 # A build folder keeps the generator it was made with.
-if [ ! -e "build/$preset/CMakeCache.txt" ] && command -v ninja >/dev/null; then
+if [ ! -e "$build/CMakeCache.txt" ] && command -v ninja >/dev/null; then
   configure+=(-G Ninja)
 fi
 if command -v ccache >/dev/null; then
@@ -35,8 +45,8 @@ if command -v ccache >/dev/null; then
   export CCACHE_BASEDIR="$PWD" CCACHE_NOHASHDIR=1
 fi
 mkdir -p build
-if ! cmake --preset "$preset" "${configure[@]}" >"build/$preset.configure.log" 2>&1; then
-  cat "build/$preset.configure.log" >&2
+if ! cmake --preset "$preset" -B "$build" "${configure[@]}" >"$build.configure.log" 2>&1; then
+  cat "$build.configure.log" >&2
   exit 1
 fi
-exec cmake --build "build/$preset" --parallel "${TRIDENT_JOBS:-$(nproc)}" "${targets[@]}"
+exec cmake --build "$build" --parallel "${TRIDENT_JOBS:-$(nproc)}" "${targets[@]}"

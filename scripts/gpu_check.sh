@@ -35,6 +35,8 @@ else
 fi
 
 scripts/install_deps.sh --test --corpus >>"$report" 2>&1 || say "install_deps.sh failed: see $report"
+[ -e data/kjv.idx ] || step "quickstart's text" bash -c 'mkdir -p data && bible -f gen1:1-rev22:21 >data/kjv.txt &&
+  scripts/build.sh release --target trident && build/release/trident data prepare data/kjv.txt --out data/kjv'
 step "build with nvcc" scripts/build.sh release --cuda
 build=build/release
 # shellcheck source=scripts/env.sh
@@ -51,7 +53,9 @@ for grid in 2x1x1 1x2x1 1x1x2 2x2x2; do
   [ "$gpus" -lt "$needed" ] || step "trainings on $needed GPUs, $grid" python3 tests/apps/simt_check.py mpirun \
     $build/trident $build/trident --device cuda --grids "$grid"
 done
-step "bench" $build/trident bench --device cuda
+step "speed of a small model in bf16 (tokens/s and MFU in the log)" $build/trident train configs/tiny_gpt2.yaml \
+  --set device=cuda --set model.layers=12 --set model.hidden=768 --set model.heads=12 --set model.context=1024 \
+  --set train.precision=bf16 --set train.micro_batch=8 --set train.steps=20 --set out="build/gpu_check_$$"
 say ""
 say "report: $report"
 say "$passed passed, $failed failed"

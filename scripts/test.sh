@@ -67,6 +67,25 @@ step "layers and third parties" python3 scripts/check_layers.py
 step "size check, self-test" python3 scripts/check_size.py --self-test
 step "sizes of files and functions" python3 scripts/check_size.py
 step "format" scripts/format.sh --check
+step "CUDA audit, self-test" scripts/audit_cuda.sh --self-test
+
+# CUDA's headers are enough for the emulated device, nvcc for the audit and for linking the real one. Where there is no
+# toolkit its parts are fetched; what then still cannot run is said at the end.
+not_run=()
+has_nvcc() { [ -n "$(command -v nvcc || true)" ] || [ -x /usr/local/cuda/bin/nvcc ] || [ -x build/cuda/bin/nvcc ]; }
+if [ $quick = no ] && ! has_nvcc; then
+  scripts/fetch_cuda.sh || not_run+=("without a CUDA toolkit: the emulated CUDA device, the CUDA audit and the CUDA build")
+fi
+
+# links_cuda: the binary with the real libraries, which without a driver must say what is missing and end with 1.
+links_cuda() {
+  scripts/build.sh release --cuda --werror --into release-cuda --target trident -DTRIDENT_TESTS=OFF || return 1
+  [ ! -e /proc/driver/nvidia/version ] || return 0
+  local said code=0
+  said=$(build/release-cuda/trident train configs/tiny_gpt2.yaml --set device=cuda 2>&1) || code=$?
+  echo "exit code $code: $said"
+  [ $code = 1 ] && grep -q "device: cuda finds no GPU.*NVIDIA driver: not found" <<<"$said"
+}
 
 if step "build release, warnings are errors" scripts/build.sh release --werror; then
   step "generated parts of the README" python3 scripts/readme.py --check
@@ -74,6 +93,10 @@ if step "build release, warnings are errors" scripts/build.sh release --werror; 
     tests "tests, quick" build/release --exclude-regex '^(run|comm_timeout|apps_)|_([3-9]|[1-9][0-9]+)_ranks$'
   else
     tests "tests" build/release
+    if has_nvcc; then
+      step "CUDA audit: registers, spills, opcodes, traffic" scripts/audit_cuda.sh
+      step "CUDA build, linked and started without a GPU" links_cuda
+    fi
   fi
 fi
 
@@ -93,6 +116,7 @@ if [ $quick = no ]; then
 fi
 
 [ ${#failures[@]} = 0 ] || printf 'failed: %s\n' "${failures[@]}"
+[ ${#not_run[@]} = 0 ] || printf 'NOT RUN: %s\n' "${not_run[@]}"
 echo "total $((SECONDS / 60)) min $((SECONDS % 60)) s"
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

@@ -1,6 +1,6 @@
 // Attention on tensor cores, counted: they do all the products, shared memory has no bank conflict, and what is read is
 // read in whole sectors.
-#include "cuda_room.h"
+#include "emulated_room.h"
 #include "kernels/cases.h"
 #include "kernels/compare.h"
 #include "kernels/cuda/cuda_ops.h"
@@ -19,7 +19,7 @@ struct TensorWork {
 
 TensorWork run_counted(const std::string& name) {
   const std::unique_ptr<Ops> ops = make_cuda_ops();
-  CudaRoom room;
+  EmulatedRoom room;
   bool found = false;
   simt::reset_counters();
   for (const Case& c : attention_cases()) {

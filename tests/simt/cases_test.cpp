@@ -1,4 +1,4 @@
-// The CUDA table on the whole case list, executed by the SIMT emulator.
+// The CUDA table on the whole case list, executed by the SIMT emulator (test_simt) or by a GPU (test_cuda).
 #include <cstdlib>
 
 #include "cuda_room.h"
@@ -16,13 +16,13 @@ namespace {
 void run_family(const std::vector<Case>& family) {
   const std::unique_ptr<Ops> ops = make_cuda_ops();
   simt::CollectReports reports;
-  CudaRoom room;
+  const std::unique_ptr<Room> room = make_cuda_room();
   const char* only = std::getenv("TRIDENT_CASE");
   for (const Case& c : family) {
     if (only != nullptr && c.name.find(only) == std::string::npos) continue;
     std::string wrong;
     try {
-      wrong = join_lines(compare(*ops, c, room));
+      wrong = join_lines(compare(*ops, c, *room));
     } catch (const std::exception& e) {
       wrong = c.name + ": " + e.what();
     }

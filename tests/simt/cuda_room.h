@@ -1,20 +1,18 @@
-// Device memory for the cases of the op list, on the emulated GPU.
+// Device memory for the cases of the op list, on a GPU or its emulation.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <memory>
 #include <vector>
 
 #include "core/base/error.h"
 #include "kernels/compare.h"
-#include "kernels/simt/control.h"
-#include "kernels/simt/options.h"
-#include "kernels/simt/runtime.h"
 
 namespace trident::cases {
 
-class CudaRoom final : public Room {
+class CudaRoom : public Room {
  public:
   CudaRoom() { require(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
   ~CudaRoom() override { (void)cudaStreamDestroy(stream_); }
@@ -26,8 +24,7 @@ class CudaRoom final : public Room {
     return static_cast<char*>(address);
   }
   void release_all() override {
-    // Called by destructors. A kernel at fault has been reported and its error thrown: what follows works again.
-    if (cudaStreamSynchronize(stream_) != cudaSuccess) simt::reset_context_error();
+    if (cudaStreamSynchronize(stream_) != cudaSuccess) recover();
     for (void* block : blocks_) (void)cudaFree(block);
     blocks_.clear();
   }
@@ -41,17 +38,12 @@ class CudaRoom final : public Room {
     require(cudaStreamSynchronize(stream_));
     return to;
   }
-  /// The checked emulator reports a kernel's reads and writes outside an allocation.
-  size_t zone() const override { return simt::checked ? 0 : Room::zone(); }
   Place place() const override { return Place::device; }
   Stream stream() const override { return {stream_}; }
 
-  // Aligned runs in the emulator's three orders of blocks, warps and lanes: equal bits, or a kernel depends on order.
-  int repeats() const override { return 3; }
-  void begin_run(int n) override {
-    constexpr simt::Order kOrders[] = {simt::Order::Ascending, simt::Order::Descending, simt::Order::Random};
-    simt::opt.order = kOrders[n % 3];
-  }
+ protected:
+  /// Called by destructors when a kernel failed; its error has been thrown already.
+  virtual void recover() {}
 
  private:
   static void require(cudaError_t error) {
@@ -61,5 +53,8 @@ class CudaRoom final : public Room {
   cudaStream_t stream_ = nullptr;
   std::vector<void*> blocks_;
 };
+
+/// The room of this test program's device.
+std::unique_ptr<Room> make_cuda_room();
 
 }  // namespace trident::cases

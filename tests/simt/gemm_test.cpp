@@ -4,7 +4,7 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
-#include "cuda_room.h"
+#include "emulated_room.h"
 #include "kernels/cases.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/families.h"
@@ -44,7 +44,7 @@ constexpr int kEvery = 1000;
 /// Runs the cases whose names contain `part`, by a table of their own; how many there were.
 int run_cases(const std::string& part) {
   const std::unique_ptr<Ops> ops = make_cuda_ops();
-  CudaRoom room;
+  EmulatedRoom room;
   int count = 0;
   for (const Case& c : gemm_cases()) {
     if (c.name.find(part) == std::string::npos) continue;
@@ -121,7 +121,7 @@ TEST_CASE("gelu and the bias gradient are cuBLASLt's where it has them, and comp
 TEST_CASE("a failure of cuBLASLt names the call and the status", "[gemm]") {
   const auto failure = [] {
     const std::unique_ptr<Ops> ops = make_cuda_ops();
-    CudaRoom room;
+    EmulatedRoom room;
     for (const Case& c : gemm_cases()) {
       if (c.name == "gemm 64x48x96 bf16->f32 NT bias") return thrown([&] { compare(*ops, c, room); });
     }
@@ -152,7 +152,7 @@ TEST_CASE("scratch follows from the shapes, without a device", "[gemm]") {
 }
 
 TEST_CASE("an empty K leaves the bias, or the old c", "[gemm]") {
-  CudaRoom room;
+  EmulatedRoom room;
   const std::unique_ptr<Ops> ops = make_cuda_ops();
   const auto place = [&](DType dtype, std::initializer_list<int64_t> shape, const std::vector<char>& bytes) {
     Tensor t(nullptr, dtype, shape, Place::device);

@@ -10,7 +10,7 @@
 #include <map>
 #include <string>
 
-#include "cuda_room.h"
+#include "emulated_room.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/simt/counters.h"
 #include "kernels/simt/runtime.h"
@@ -115,7 +115,7 @@ class TrafficBench {
     std::fclose(file);
   }
 
-  cases::CudaRoom room_;
+  cases::EmulatedRoom room_;
   std::unique_ptr<Ops> ops_ = make_cuda_ops();
 };
 
