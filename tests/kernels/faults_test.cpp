@@ -152,7 +152,8 @@ class FaultyOps final : public Ops {
   }
   void embedding_backward(Stream s, Tensor dtable_VD, Tensor id_T, Tensor dy_TD, int64_t first_id,
                           Tensor scratch) const override {
-    const int64_t tokens = id_T.dim[0] - (is(Fault::embedding_backward_misses_the_last_token) ? 1 : 0);
+    const bool misses = is(Fault::embedding_backward_misses_the_last_token) && id_T.dim[0] > 0;
+    const int64_t tokens = id_T.dim[0] - (misses ? 1 : 0);
     right_->embedding_backward(s, dtable_VD, id_T.rows(0, tokens), dy_TD.rows(0, tokens), first_id, scratch);
   }
   void position_forward(Stream s, Tensor y_TD, Tensor table_PD, int64_t first_row, int64_t context) const override {
