@@ -1,5 +1,5 @@
 # CUDA, in two forms that share every source line. `trident_cuda_headers`: NVIDIA's headers, enough for the emulation
-# (kernels/simt). With TRIDENT_CUDA the real thing: nvcc, cuBLASLt, NCCL and, where they are found, cuDNN.
+# (kernels/simt). With TRIDENT_CUDA the real thing: nvcc, cuBLASLt and NCCL.
 
 option(TRIDENT_SIMT "Build the emulated CUDA device (trident-simt and its tests) where CUDA's headers are found" ON)
 set(TRIDENT_CUDA "AUTO" CACHE STRING "Build the CUDA device: ON, OFF, or AUTO: when nvcc is there and a GPU is visible")
@@ -53,6 +53,4 @@ if(TRIDENT_WITH_CUDA)
   endif()
   add_library(trident_cuda_libraries INTERFACE)
   target_link_libraries(trident_cuda_libraries INTERFACE CUDA::cudart CUDA::cublasLt ${TRIDENT_NCCL_LIBRARY})
-  find_path(TRIDENT_CUDNN_FRONTEND_INCLUDE cudnn_frontend.h HINTS ${trident_cuda_hints} PATH_SUFFIXES include)
-  find_library(TRIDENT_CUDNN_LIBRARY cudnn HINTS ${trident_cuda_hints} PATH_SUFFIXES lib64 lib)
 endif()
