@@ -54,15 +54,20 @@ inline void swap_blocks(VecU (&row)[16], std::integer_sequence<int, lane...>) {
   }
 }
 
-/// 16 x 16 words transposed. Strides in words.
-inline void transpose_words(uint32_t* out, int64_t out_stride, const uint32_t* in, int64_t in_stride) {
+/// 16 x 16 words transposed, in registers.
+inline void transpose_rows(VecU (&row)[16]) {
   constexpr std::make_integer_sequence<int, 16> kLane;
-  VecU row[16];
-  for (int i = 0; i < 16; ++i) std::memcpy(&row[i], in + i * in_stride, sizeof(VecU));
   swap_blocks<1>(row, kLane);
   swap_blocks<2>(row, kLane);
   swap_blocks<4>(row, kLane);
   swap_blocks<8>(row, kLane);
+}
+
+/// 16 x 16 words transposed. Strides in words.
+inline void transpose_words(uint32_t* out, int64_t out_stride, const uint32_t* in, int64_t in_stride) {
+  VecU row[16];
+  for (int i = 0; i < 16; ++i) std::memcpy(&row[i], in + i * in_stride, sizeof(VecU));
+  transpose_rows(row);
   for (int p = 0; p < 16; ++p) std::memcpy(out + p * out_stride, &row[p], sizeof(VecU));
 }
 

@@ -12,6 +12,7 @@
 #include <unordered_map>
 
 #include "core/base/error.h"
+#include "kernels/cpu/gemm_amx.h"
 #include "kernels/cpu/gemm_packed.h"
 
 namespace trident::cpu {
@@ -107,6 +108,8 @@ bool has_bf16_instructions() {
   return (static_cast<int>(dnnl::get_effective_cpu_isa()) & kCoreBf16) == kCoreBf16;
 }
 
+bool on_tiles(const GemmArgs& args) { return Key(args).flops() >= kSmallFlops && gemm_amx_takes(args); }
+
 }  // namespace
 
 struct Gemm::Table {
@@ -138,6 +141,7 @@ Gemm::~Gemm() = default;
 
 void Gemm::run(const GemmArgs& args) const {
   ensure(args.scratch.bytes() >= scratch_bytes(args), "gemm: scratch holds scratch_bytes(args)");
+  if (on_tiles(args)) return gemm_amx(args);
   const Entry* entry = table_->find(args);
   if (entry == nullptr) return gemm_packed(args);
   const dnnl::engine& engine = table_->engine;
@@ -158,6 +162,7 @@ void Gemm::run(const GemmArgs& args) const {
 }
 
 size_t Gemm::scratch_bytes(const GemmArgs& args) const {
+  if (on_tiles(args)) return gemm_amx_scratch_bytes(args);
   const Entry* entry = table_->find(args);
   return entry == nullptr ? gemm_packed_scratch_bytes(args) : entry->description->scratchpad_desc().get_size();
 }

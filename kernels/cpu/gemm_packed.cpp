@@ -22,13 +22,6 @@ constexpr int64_t kParallelFlops = int64_t{1} << 19;
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
-constexpr size_t kCacheLine = 64;
-
-/// The first cache line at or after p: a panel that straddles lines costs a fifth of the speed.
-float* align(void* p) {
-  return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(p) + kCacheLine - 1) / kCacheLine * kCacheLine);
-}
-
 struct Shape {
   int64_t m, n, k;
   int64_t block_m, block_n, block_k;  // this problem's block sizes, not larger than the constants
@@ -208,7 +201,7 @@ struct Product {
 template <class T, class C>
 void multiply(const GemmArgs& args) {
   const Shape shape(args);
-  float* scratch = align(args.scratch.data);
+  float* scratch = align_to_line<float>(args.scratch.data);
   float* packed_b = scratch + shape.packed_a();
   const Product<T, C> product{
       shape,

@@ -9,6 +9,8 @@
 #include "core/base/rng.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/families.h"
+#include "kernels/cpu/gemm_amx.h"
+#include "kernels/cpu/gemm_packed.h"
 #include "support/catch.h"
 
 using namespace trident;
@@ -54,10 +56,47 @@ struct Call {
   }
 };
 
-float element(const std::vector<char>& bytes, size_t i) {
+double element(const std::vector<char>& bytes, DType dtype, size_t i) {
+  if (dtype == DType::bf16) {
+    bf16 x;
+    std::memcpy(static_cast<void*>(&x), bytes.data() + 2 * i, 2);
+    return static_cast<double>(static_cast<float>(x));
+  }
   float x = 0;
   std::memcpy(&x, bytes.data() + 4 * i, 4);
-  return x;
+  return static_cast<double>(x);
+}
+
+struct OnTiles {
+  size_t scratch_bytes(const GemmArgs& args) const { return cpu::gemm_amx_scratch_bytes(args); }
+  void run(const GemmArgs& args) const { cpu::gemm_amx(args); }
+};
+struct Packed {
+  size_t scratch_bytes(const GemmArgs& args) const { return cpu::gemm_packed_scratch_bytes(args); }
+  void run(const GemmArgs& args) const { cpu::gemm_packed(args); }
+};
+
+/// Checks |want - got| for operands in [-1/2, 1/2), where a sum over k has 4 sqrt(k) eps k / 4 of rounding on
+/// either side, and each side rounds a bf16 result once.
+void check_close(const Call& call, const std::vector<char>& want, const std::vector<char>& got) {
+  const DType dtype = call.args.c_MN.dtype;
+  const auto k = static_cast<double>(call.args.transpose_a ? call.args.a.dim[0] : call.args.a.dim[1]);
+  const double sum_error = 8 * std::sqrt(k) * dtype_epsilon(DType::f32) * (k / 4 + 1);
+  double worst = 0;  // as a share of its tolerance
+  size_t where = 0;
+  for (size_t i = 0; i < static_cast<size_t>(call.args.c_MN.numel()); ++i) {
+    const double x = element(want, dtype, i), y = element(got, dtype, i);
+    const double share =
+        std::abs(x - y) / (sum_error + (dtype == DType::bf16 ? 2 * dtype_epsilon(dtype) * std::abs(x) : 0));
+    if (!(share <= worst)) {
+      worst = share;
+      where = i;
+    }
+  }
+  INFO("element " << where << ": want " << element(want, dtype, where) << ", got " << element(got, dtype, where) << ", "
+                  << worst << " of the tolerance");
+  CHECK(worst <= 1);
+  CHECK(want != call.blocks[0]);
 }
 
 }  // namespace
@@ -73,16 +112,33 @@ TEST_CASE("the oneDNN path computes what the packed kernel computes, in every mo
     // Twice: the second call finds the prepared primitive in the table.
     const std::vector<char> want = call.run(packed), first = call.run(onednn), second = call.run(onednn);
     CHECK(first == second);
-    // |a b| <= 1/4 a term: both sides' rounding, 2 * 4 sqrt(k) eps * k / 4, and the old c or the bias.
-    const double tolerance = 8 * std::sqrt(150.0) * dtype_epsilon(DType::f32) * (150.0 / 4 + 1);
-    double worst = 0;
-    for (size_t i = 0; i < static_cast<size_t>(m * n); ++i) {
-      worst = std::max(worst, std::abs(static_cast<double>(element(want, i)) - static_cast<double>(element(first, i))));
-    }
-    INFO("flags " << flags << ", worst difference " << worst << ", tolerance " << tolerance);
-    CHECK(worst <= tolerance);
-    CHECK(want != call.blocks[0]);
+    check_close(call, want, first);
   }
+}
+
+TEST_CASE("the GEMM on tiles computes what the packed kernel computes, in every layout and at every edge") {
+  struct Size {
+    int64_t m, n, k;
+  };
+  // Fewer than a tile; tails of lines and of k, blocks of k; more than one block on either side; more lines, and more
+  // of k, than are packed at a time.
+  const Size sizes[] = {{16, 16, 1}, {163, 131, 150}, {45, 900, 601}, {900, 45, 601}, {49, 70, 4500}, {4133, 4101, 40}};
+  for (const Size& size : sizes) {
+    const bool large = size.m * size.n * size.k > int64_t{1} << 28;
+    for (int flags = 0; flags < (large ? 4 : 16); ++flags) {
+      const bool narrow = flags & 4, third = flags & 8;
+      const DType c = narrow ? DType::bf16 : DType::f32;
+      Call call(DType::bf16, c, size.m, size.n, size.k, flags & 1, flags & 2, third && !narrow, third && narrow);
+      INFO("m " << size.m << ", n " << size.n << ", k " << size.k << ", flags " << flags);
+      if (!cpu::gemm_amx_takes(call.args)) {
+        WARN("not run: this build or this processor has no AMX");
+        return;
+      }
+      check_close(call, call.run(Packed{}), call.run(OnTiles{}));
+    }
+  }
+  CHECK_FALSE(cpu::gemm_amx_takes(Call(DType::bf16, DType::bf16, 15, 64, 64, false, true, false, false).args));
+  CHECK_FALSE(cpu::gemm_amx_takes(Call(DType::f32, DType::f32, 64, 64, 64, false, true, false, false).args));
 }
 
 TEST_CASE("small products and f16 stay with the packed kernel") {
@@ -91,26 +147,29 @@ TEST_CASE("small products and f16 stay with the packed kernel") {
   CHECK_FALSE(onednn.uses_onednn(Call(DType::f16, DType::f16, 256, 256, 256, false, true, false, false).args));
 }
 
-TEST_CASE("the packed GEMM gives the same bits for any number of threads and any split of rows or columns") {
+TEST_CASE("our GEMMs give the same bits for any number of threads and any split of rows or columns") {
   const cpu::Gemm gemm;
   const int before = omp_get_max_threads();
-  // k spans three blocks, m more than one block of rows, n an odd tail.
-  const int64_t m = 2100, n = 75, k = 600;
-  Call call(DType::f32, DType::f32, m, n, k, false, true, false, true);
-  omp_set_num_threads(1);
-  const std::vector<char> want = call.run(gemm);
-  for (const int threads : {2, 3, 5}) {
-    omp_set_num_threads(threads);
-    CHECK(call.run(gemm) == want);
+  // k spans three blocks, or two packings on tiles; m more than one block of rows; n has an odd tail.
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const int64_t m = 2100, n = 75, k = dtype == DType::f32 ? 600 : 4400;
+    Call call(dtype, DType::f32, m, n, k, false, true, false, true);
+    if (dtype == DType::bf16 && !cpu::gemm_amx_takes(call.args)) continue;
+    omp_set_num_threads(1);
+    const std::vector<char> want = call.run(gemm);
+    for (const int threads : {2, 3, 5}) {
+      omp_set_num_threads(threads);
+      CHECK(call.run(gemm) == want);
+    }
+    omp_set_num_threads(before);
+    const int64_t first = 1009, last = 1500;
+    Call part(dtype, DType::f32, last - first, n, k, false, true, false, true);
+    part.args.a = call.args.a.rows(first, last);
+    part.args.b = call.args.b;
+    part.args.bias_N = call.args.bias_N;
+    const std::vector<char> rows = part.run(gemm);
+    CHECK(std::memcmp(rows.data(), want.data() + first * n * 4, rows.size()) == 0);
   }
-  omp_set_num_threads(before);
-  const int64_t first = 1009, last = 1500;
-  Call part(DType::f32, DType::f32, last - first, n, k, false, true, false, true);
-  part.args.a = call.args.a.rows(first, last);
-  part.args.b = call.args.b;
-  part.args.bias_N = call.args.bias_N;
-  const std::vector<char> rows = part.run(gemm);
-  CHECK(std::memcmp(rows.data(), want.data() + first * n * 4, rows.size()) == 0);
 }
 
 TEST_CASE("the CPU GEMM's epilogues give the bits of the operations they stand for") {

@@ -1,0 +1,323 @@
+// Blocking: one operand is shared by the team and packed whole before the product, at most kSuper lines by kSuper steps
+// of k at a time; the other is cut over the threads into blocks of at most kBlockPrivate lines, which their thread
+// packs itself. A block's sums stay in L2 while k runs in blocks of kBlockK: then a strip of 32 lines of either operand
+// is 16 KiB and two of them fit into L1, where the tiles run at nine tenths of their peak; from L2 they reach half.
+//
+// Legend: c is M x N, k runs over K; "lines" and tiles as in amx_pack.h; a strip is 32 lines by kBlockK.
+#include "kernels/cpu/gemm_amx.h"
+
+#include <omp.h>
+
+#include <algorithm>
+
+#include "core/base/error.h"
+#include "kernels/cpu/amx_pack.h"
+#include "kernels/cpu/parallel.h"
+
+namespace trident::cpu {
+
+#if defined(__AMX_BF16__) && defined(__AMX_TILE__) && defined(__AVX512F__)
+
+namespace {
+
+constexpr int64_t kBlockK = 256;
+constexpr int64_t kBlockPrivate = 384;
+constexpr int64_t kBlockShared = 384;
+constexpr int64_t kSuper = 4096;
+constexpr int64_t kStrip = kAmxStep;
+constexpr int64_t kStripStep = kStrip * kTileSteps;  // elements of a strip per tile step
+constexpr int64_t kSums = kStrip * kStrip;           // f32 sums of a pair of strips: four tiles
+constexpr double kParallelFlops = 2e6;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+struct Shape {
+  int64_t m, n, k;
+  bool rows_private;          // the private lines are c's rows, not its columns
+  int64_t privates, shareds;  // lines of either operand
+  int team;
+  int64_t block_private, block_shared, super_shared, super_k;
+  bool one_super;  // all of k in one packing
+
+  explicit Shape(const GemmArgs& args) {
+    m = args.c_MN.dim[0];
+    n = args.c_MN.dim[1];
+    k = args.transpose_a ? args.a.dim[0] : args.a.dim[1];
+    rows_private = m >= n;
+    privates = std::max(m, n);
+    shareds = std::min(m, n);
+    const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+    team = flops < kParallelFlops || omp_in_parallel() ? 1 : omp_get_max_threads();
+    // As many blocks as keep every thread equally busy.
+    const int64_t rounds = ceil_div(privates, team * kBlockPrivate);
+    block_private = round_up(ceil_div(privates, team * rounds), kStrip);
+    super_shared = std::min(kSuper, round_up(shareds, kStrip));
+    block_shared = round_up(ceil_div(super_shared, ceil_div(super_shared, kBlockShared)), kStrip);
+    super_k = std::min(kSuper, round_up(k, kTileSteps));
+    one_super = k <= kSuper;
+  }
+  int64_t shared_elements() const { return super_shared * super_k; }
+  /// Of one thread. A block meets several blocks of the shared operand: its packed form is kept.
+  int64_t private_elements() const { return block_private * super_k; }
+  /// Sums of one thread's block, or, when they outlive it, of all of c.
+  int64_t sums() const {
+    return one_super ? team * block_private * block_shared : round_up(privates, block_private) * super_shared;
+  }
+};
+
+constexpr int64_t kLine = static_cast<int64_t>(kCacheLine);
+
+/// Walks through memory that will be needed soon, a few lines with every step of the tiles: the packed strips of the
+/// next block, and, row by row, the part of c that comes next.
+struct Prefetcher {
+  static constexpr int kLines = 4;
+  const char *next = nullptr, *end = nullptr;
+  const char *row = nullptr, *rows_end = nullptr;
+  int64_t row_bytes = 0, width = 0;  // from one row of c to the next, and what is wanted of each
+
+  void step() {
+    for (int i = 0; i < kLines && next < end; ++i, next += kLine) __builtin_prefetch(next, 0, 2);
+    for (int i = 0; i < kLines && row < rows_end; ++i, row += row_bytes) {
+      __builtin_prefetch(row, 1);
+      __builtin_prefetch(row + width - 1, 1);
+    }
+  }
+};
+
+/// Writes finished sums to c: + bias, or + the old c.
+template <class C>
+struct Sink {
+  C* c;
+  int64_t m, n;
+  bool accumulate;
+  const bf16* bias;
+
+  /// Has the rows that the next `write` will touch fetched.
+  void prefetch(Prefetcher& prefetch, int64_t row, int64_t col) const {
+    const auto bytes = static_cast<int64_t>(sizeof(C));
+    prefetch.row = reinterpret_cast<const char*>(c + row * n + col);
+    prefetch.row_bytes = n * bytes;
+    prefetch.rows_end = prefetch.row + std::min(kStrip, m - row) * prefetch.row_bytes;
+    prefetch.width = std::min(kStrip, n - col) * bytes;
+  }
+
+  /// c[row ...][col ...] from four tiles: top left, top right, bottom left, bottom right.
+  void write(const float* tiles, int64_t row, int64_t col) const {
+    const int64_t rows = std::min(kStrip, m - row);
+    for (int64_t i = 0; i < rows; ++i) {
+      const float* in = tiles + i / kTileLines * (kSums / 2) + i % kTileLines * kTileLines;
+      C* out = c + (row + i) * n + col;
+      vector_steps(0, std::min(kStrip, n - col), [&](int64_t j, auto lanes) {
+        VecF sum = load(in + j / kTileLines * kTileLines * kTileLines);
+        if (bias != nullptr) sum += load(bias + col + j, lanes);
+        if (accumulate) sum += load(out + j, lanes);
+        store(out + j, sum, lanes);
+      });
+    }
+  }
+};
+
+/// One pair of strips: four tiles of sums (+)= left right over `steps` tile steps.
+inline void multiply_strips(const bf16* left, const bf16* right, int64_t steps, const float* old, float* sums,
+                            Prefetcher& prefetch) {
+  constexpr int64_t kRow = 64;  // bytes of a tile's row
+  constexpr int64_t kTile = kTileLines * kTileLines;
+  if (old != nullptr) {
+    _tile_loadd(0, old, kRow);
+    _tile_loadd(1, old + kTile, kRow);
+    _tile_loadd(2, old + 2 * kTile, kRow);
+    _tile_loadd(3, old + 3 * kTile, kRow);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  for (int64_t s = 0; s < steps; ++s, left += kStripStep, right += kStripStep) {
+    prefetch.step();
+    _tile_loadd(6, right, kRow);
+    _tile_loadd(7, right + kTileElements, kRow);
+    _tile_loadd(4, left, kRow);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_loadd(5, left + kTileElements, kRow);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_stored(0, sums, kRow);
+  _tile_stored(1, sums + kTile, kRow);
+  _tile_stored(2, sums + 2 * kTile, kRow);
+  _tile_stored(3, sums + 3 * kTile, kRow);
+}
+
+template <class C>
+struct Product {
+  Shape shape;
+  AmxOperand a, b;
+  Sink<C> sink;
+  bf16* packed_shared;   // [block of k][strip][step of k][two tiles], one super block
+  bf16* packed_private;  // [thread], the same
+  float* sums;           // [strip of the private operand][strip of the shared one][four tiles]
+
+  /// Runs in every thread of a team; `barrier` separates packing from use.
+  template <class Barrier>
+  void run(int64_t team, int64_t me, Barrier barrier) const {
+    const AmxTiles tiles;
+    for (int64_t line = 0; line < shape.shareds; line += shape.super_shared) {
+      for (int64_t k = 0; k == 0 || k < shape.k; k += shape.super_k) {
+        const int64_t lines = std::min(shape.super_shared, shape.shareds - line);
+        const int64_t steps = std::min(shape.super_k, shape.k - k);
+        pack_shared(line, lines, k, steps, team, me);
+        barrier();
+        const int64_t blocks = ceil_div(shape.privates, shape.block_private);
+        for (int64_t i = blocks * me / team; i < blocks * (me + 1) / team; ++i) {
+          multiply_block(i, line, lines, k, steps, me);
+        }
+        barrier();
+      }
+    }
+  }
+
+  /// `lines` lines from `line` and `steps` steps of k from `k` of the left or right matrix, to out.
+  void pack(bf16* out, bool left, int64_t line, int64_t lines, int64_t k, int64_t steps) const {
+    const auto strip_step = [&](int64_t i, int64_t p) {
+      bf16* tile = out + i * steps + p * kStrip;
+      for (int64_t half = 0; half < kStrip; half += kTileLines, tile += kTileElements) {
+        if (left) {
+          pack_tile<TileSide::left>(tile, a, line + i + half, k + p);
+        } else {
+          pack_tile<TileSide::right>(tile, b, line + i + half, k + p);
+        }
+      }
+    };
+    // Along the rows of the matrix as it lies in memory.
+    if ((left ? a : b).k_stride == 1) {
+      for (int64_t i = 0; i < lines; i += kStrip) {
+        for (int64_t p = 0; p < steps; p += kTileSteps) strip_step(i, p);
+      }
+    } else {
+      for (int64_t p = 0; p < steps; p += kTileSteps) {
+        for (int64_t i = 0; i < lines; i += kStrip) strip_step(i, p);
+      }
+    }
+  }
+
+  void pack_shared(int64_t line, int64_t lines, int64_t k, int64_t steps, int64_t team, int64_t me) const {
+    const int64_t strips = ceil_div(lines, kStrip), begin = strips * me / team, end = strips * (me + 1) / team;
+    for (int64_t p = 0; p < steps; p += kBlockK) {
+      const int64_t count = round_up(std::min(kBlockK, steps - p), kTileSteps);
+      pack(packed_shared + (p * strips + begin * count) * kStrip, !shape.rows_private, line + begin * kStrip,
+           (end - begin) * kStrip, k + p, count);
+    }
+  }
+
+  /// Private block `index` against the packed lines of the shared operand.
+  void multiply_block(int64_t index, int64_t line, int64_t lines, int64_t k, int64_t steps, int64_t me) const {
+    const int64_t first = index * shape.block_private;
+    const int64_t rows = std::min(shape.block_private, shape.privates - first), strips = ceil_div(rows, kStrip);
+    bf16* mine = packed_private + me * shape.private_elements();
+    for (int64_t s = 0; s < lines; s += shape.block_shared) {
+      const int64_t columns = std::min(shape.block_shared, lines - s);
+      for (int64_t p = 0; p < steps; p += kBlockK) {
+        const int64_t count = round_up(std::min(kBlockK, steps - p), kTileSteps);
+        bf16* block = mine + p * strips * kStrip;
+        if (s == 0) pack(block, shape.rows_private, first, strips * kStrip, k + p, count);
+        multiply(block, index, line, s, columns, lines, k, p, steps, count, me, k + p + kBlockK >= shape.k);
+      }
+    }
+  }
+
+  void multiply(const bf16* block, int64_t index, int64_t line, int64_t s, int64_t columns, int64_t lines, int64_t k,
+                int64_t p, int64_t steps, int64_t count, int64_t me, bool last) const {
+    const int64_t first = index * shape.block_private;
+    const int64_t strips = ceil_div(std::min(shape.block_private, shape.privates - first), kStrip);
+    const int64_t shared_strips = ceil_div(lines, kStrip), block_strips = ceil_div(columns, kStrip);
+    const bf16* shared = packed_shared + (p * shared_strips + s / kStrip * count) * kStrip;
+    // Next comes the same block's following strips of k or, after the last, the following block.
+    const bool more_k = p + kBlockK < steps;
+    const int64_t next_p = more_k ? p + kBlockK : 0, next_s = more_k ? s : s + shape.block_shared;
+    Prefetcher prefetch;
+    if (next_s < lines) {
+      const int64_t next_count = round_up(std::min(kBlockK, steps - next_p), kTileSteps);
+      const int64_t next_lines = round_up(std::min(shape.block_shared, lines - next_s), kStrip);
+      prefetch.next =
+          reinterpret_cast<const char*>(packed_shared + next_p * shared_strips * kStrip + next_s * next_count);
+      prefetch.end = prefetch.next + 2 * next_lines * next_count;
+    }
+    alignas(64) float finished[kSums];
+    for (int64_t j = 0; j < block_strips; ++j) {
+      for (int64_t i = 0; i < strips; ++i) {
+        float* kept = shape.one_super
+                          ? sums + (me * shape.block_private * shape.block_shared) + (j * strips + i) * kSums
+                          : sums + ((s / kStrip + j) * round_up(shape.privates, shape.block_private) / kStrip +
+                                    first / kStrip + i) *
+                                       kSums;
+        const float* old = k + p == 0 ? nullptr : kept;
+        float* out = last ? finished : kept;
+        const bf16 *x = block + i * count * kStrip, *y = shared + j * count * kStrip;
+        const int64_t x_line = first + i * kStrip, y_line = line + s + j * kStrip;
+        const int64_t row = shape.rows_private ? x_line : y_line, col = shape.rows_private ? y_line : x_line;
+        if (last) sink.prefetch(prefetch, row, col);
+        multiply_strips(shape.rows_private ? x : y, shape.rows_private ? y : x, count / kTileSteps, old, out, prefetch);
+        if (last) sink.write(finished, row, col);
+      }
+    }
+  }
+};
+
+template <class C>
+void multiply(const GemmArgs& args) {
+  const Shape shape(args);
+  bf16* packed_shared = align_to_line<bf16>(args.scratch.data);
+  bf16* packed_private = packed_shared + shape.shared_elements();
+  float* sums = reinterpret_cast<float*>(packed_private + shape.team * shape.private_elements());
+  const Product<C> product{
+      shape,
+      AmxOperand(args.a.as<bf16>(), shape.m, shape.k, !args.transpose_a),
+      AmxOperand(args.b.as<bf16>(), shape.n, shape.k, args.transpose_b),
+      {args.c_MN.as<C>(), shape.m, shape.n, args.accumulate, args.bias_N.defined() ? args.bias_N.as<bf16>() : nullptr},
+      packed_shared,
+      packed_private,
+      sums};
+  if (shape.team == 1) {
+    product.run(1, 0, [] {});
+    return;
+  }
+#pragma omp parallel num_threads(shape.team)
+  product.run(omp_get_num_threads(), omp_get_thread_num(), [] {
+#pragma omp barrier
+  });
+}
+
+}  // namespace
+
+bool gemm_amx_takes(const GemmArgs& args) {
+  constexpr int64_t kFew = 16;
+  const int64_t k = args.transpose_a ? args.a.dim[0] : args.a.dim[1];
+  return args.a.dtype == DType::bf16 && std::min(args.c_MN.dim[0], args.c_MN.dim[1]) >= kFew && k > 0 && amx_ready();
+}
+
+void gemm_amx(const GemmArgs& args) {
+  if (args.c_MN.dtype == DType::f32) {
+    multiply<float>(args);
+  } else {
+    multiply<bf16>(args);
+  }
+}
+
+size_t gemm_amx_scratch_bytes(const GemmArgs& args) {
+  const Shape shape(args);
+  return kCacheLine +
+         static_cast<size_t>(2 * (shape.shared_elements() + shape.team * shape.private_elements()) + 4 * shape.sums());
+}
+
+#else
+
+bool gemm_amx_takes(const GemmArgs&) { return false; }
+void gemm_amx(const GemmArgs&) { ensure(false, "this build has no AMX"); }
+size_t gemm_amx_scratch_bytes(const GemmArgs&) { return 0; }
+
+#endif
+
+}  // namespace trident::cpu
