@@ -33,9 +33,10 @@ struct AmxOperand {
 
 #if defined(__AVX512F__)
 
-/// The tile whose first element is (line, k); what lies beyond the matrix becomes 0.
+/// The tile whose first element is (line, k); what lies beyond the matrix becomes 0. The sum of a matrix that does not
+/// lie along k, over the steps of this tile, joins `line_sums` of its 16 lines unless that is nullptr.
 template <TileSide side>
-inline void pack_tile(bf16* out, const AmxOperand& m, int64_t line, int64_t k) {
+inline void pack_tile(bf16* out, const AmxOperand& m, int64_t line, int64_t k, float* line_sums = nullptr) {
   const bool by_lines = m.k_stride == 1;
   const bf16* in = m.data + line * m.line_stride + k * m.k_stride;
   int64_t stride = by_lines ? m.line_stride : m.k_stride;
@@ -66,6 +67,7 @@ inline void pack_tile(bf16* out, const AmxOperand& m, int64_t line, int64_t k) {
     for (int64_t i = 0; i < kTileLines; ++i) std::memcpy(words + i * kTileLines, &row[i], sizeof(VecU));
     return;
   }
+  VecF sum = {};
   for (int64_t i = 0; i < kTileSteps; i += 2) {
     VecU16 even, odd;
     __builtin_prefetch(in + (i + kTileSteps) * stride);
@@ -74,7 +76,14 @@ inline void pack_tile(bf16* out, const AmxOperand& m, int64_t line, int64_t k) {
     std::memcpy(&odd, in + (i + 1) * stride, sizeof odd);
     const VecU pair = pair_words(even, odd);
     std::memcpy(words + i / 2 * kTileLines, &pair, sizeof pair);
+    if (line_sums != nullptr) {
+      sum += (VecF)(pair << 16);
+      sum += (VecF)(pair & 0xffff0000u);
+    }
   }
+  if (line_sums != nullptr)
+    vector_steps(0, std::min(lines, kTileLines),
+                 [&](int64_t i, auto lanes) { store(line_sums + i, load(line_sums + i, lanes) + sum, lanes); });
   if (side == TileSide::left) transpose_words(reinterpret_cast<uint32_t*>(out), kTileLines, pairs, kTileLines);
 }
 

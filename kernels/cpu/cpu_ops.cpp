@@ -11,9 +11,6 @@ class CpuOps final : public Ops {
   void gemm(Stream, const GemmArgs& args) const override {
     check(args);
     gemm_.run(args);
-    // One pass over c or dy more each: next to the product that is nothing, and the bits are those of separate calls.
-    if (args.activated_MN.defined()) cpu::activation_forward(args.activation, args.activated_MN, args.c_MN);
-    if (args.bias_grad_M.defined()) cpu::bias_backward(args.bias_grad_M, args.a);
   }
 
   void norm_forward(Stream, const NormArgs& args) const override {

@@ -7,11 +7,11 @@
 
 namespace trident::cpu {
 
-/// The GEMM front end. Owns what it has prepared per shape; thread-safe.
+/// The GEMM front end, with the contract of Ops::gemm. Owns what it has prepared per shape; thread-safe.
 class Gemm {
  public:
-  /// bf16 goes to oneDNN where the processor multiplies bf16 itself. `onednn_f32` sends f32 there too: that is how the
-  /// oneDNN path is tested on processors that don't.
+  /// bf16 goes to AMX tiles, or else to oneDNN where the processor multiplies bf16 itself. `onednn_f32` sends f32 there
+  /// too: that is how the oneDNN path is tested on processors that don't.
   explicit Gemm(bool onednn_f32 = false);
   ~Gemm();
   void run(const GemmArgs&) const;
@@ -36,6 +36,8 @@ size_t attention_scratch_bytes(const AttentionBackwardArgs&);
 void activation_forward(ActivationKind, Tensor y_TF, Tensor x);
 void activation_backward(ActivationKind, Tensor dx, Tensor dy_TF, Tensor x);
 void dropout_add(Tensor y_TN, Tensor x_TN, Tensor z_TN, const DropoutSpec&);
+/// Rows that are summed before their sum joins db. A GEMM that sums them on its way gives the same bits.
+inline constexpr int64_t kBiasChunkRows = 32;
 void bias_backward(Tensor db_N, Tensor dy_TN);
 void bias_add(Tensor x_TN, Tensor b_N);
 void add(Tensor y, Tensor x);

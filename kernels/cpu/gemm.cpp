@@ -1,6 +1,7 @@
-// GEMM front end. Two ways to multiply: our packed kernel (every dtype, one order of summation), and oneDNN's matmul
-// for bf16 on processors with bf16 dot products (AVX512_BF16, AMX), where it does twice to sixteen times the work per
-// cycle. Policy: prepared oneDNN primitives are kept per shape in a table; a small product is not worth the call.
+// GEMM front end. Three ways to multiply: bf16 on AMX tiles; oneDNN's matmul for bf16 on processors with bf16 dot
+// products (AVX512_BF16), where it does twice the work per cycle; our packed kernel for every dtype and processor. The
+// first and the last have one order of summation.
+// Policy: prepared oneDNN primitives are kept per shape in a table; a small product is not worth the call.
 #include "kernels/cpu/families.h"
 
 #include <omp.h>
@@ -103,6 +104,23 @@ struct Entry {
   dnnl::matmul primitive;
 };
 
+void run_onednn(const Entry& entry, const dnnl::engine& engine, const GemmArgs& args) {
+  const auto memory = [&engine](const dnnl::memory::desc& desc, const Tensor& t) {
+    return dnnl::memory(desc, engine, t.data);
+  };
+  std::unordered_map<int, dnnl::memory> call = {
+      {DNNL_ARG_SRC, memory(entry.description->src_desc(), args.a)},
+      {DNNL_ARG_WEIGHTS, memory(entry.description->weights_desc(), args.b)},
+      {DNNL_ARG_DST, memory(entry.description->dst_desc(), args.c_MN)},
+      {DNNL_ARG_SCRATCHPAD, memory(entry.description->scratchpad_desc(), args.scratch)}};
+  if (args.bias_N.defined()) {
+    call.emplace(DNNL_ARG_BIAS, memory(matrix(1, args.bias_N.numel(), args.bias_N.dtype, false), args.bias_N));
+  }
+  dnnl::stream stream(engine);
+  entry.primitive.execute(stream, call);
+  stream.wait();
+}
+
 bool has_bf16_instructions() {
   constexpr int kCoreBf16 = static_cast<int>(dnnl::cpu_isa::avx512_core_bf16);
   return (static_cast<int>(dnnl::get_effective_cpu_isa()) & kCoreBf16) == kCoreBf16;
@@ -141,24 +159,18 @@ Gemm::~Gemm() = default;
 
 void Gemm::run(const GemmArgs& args) const {
   ensure(args.scratch.bytes() >= scratch_bytes(args), "gemm: scratch holds scratch_bytes(args)");
-  if (on_tiles(args)) return gemm_amx(args);
-  const Entry* entry = table_->find(args);
-  if (entry == nullptr) return gemm_packed(args);
-  const dnnl::engine& engine = table_->engine;
-  const auto memory = [&engine](const dnnl::memory::desc& desc, const Tensor& t) {
-    return dnnl::memory(desc, engine, t.data);
-  };
-  std::unordered_map<int, dnnl::memory> call = {
-      {DNNL_ARG_SRC, memory(entry->description->src_desc(), args.a)},
-      {DNNL_ARG_WEIGHTS, memory(entry->description->weights_desc(), args.b)},
-      {DNNL_ARG_DST, memory(entry->description->dst_desc(), args.c_MN)},
-      {DNNL_ARG_SCRATCHPAD, memory(entry->description->scratchpad_desc(), args.scratch)}};
-  if (args.bias_N.defined()) {
-    call.emplace(DNNL_ARG_BIAS, memory(matrix(1, args.bias_N.numel(), args.bias_N.dtype, false), args.bias_N));
+  const bool tiles = on_tiles(args);
+  if (tiles) {
+    gemm_amx(args);
+  } else if (const Entry* entry = table_->find(args)) {
+    run_onednn(*entry, table_->engine, args);
+  } else {
+    gemm_packed(args);
   }
-  dnnl::stream stream(engine);
-  entry->primitive.execute(stream, call);
-  stream.wait();
+  // One pass over c or dy more each. On tiles packing has summed dy on its way; the activation, done strip by strip
+  // there, took longer than in a pass of its own.
+  if (args.activated_MN.defined()) activation_forward(args.activation, args.activated_MN, args.c_MN);
+  if (args.bias_grad_M.defined() && !tiles) bias_backward(args.bias_grad_M, args.a);
 }
 
 size_t Gemm::scratch_bytes(const GemmArgs& args) const {

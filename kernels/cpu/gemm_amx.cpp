@@ -93,7 +93,7 @@ struct Sink {
   bool accumulate;
   const bf16* bias;
 
-  /// Has the rows that the next `write` will touch fetched.
+  /// Has the rows of c that the next `write` will touch fetched.
   void prefetch(Prefetcher& prefetch, int64_t row, int64_t col) const {
     const auto bytes = static_cast<int64_t>(sizeof(C));
     prefetch.row = reinterpret_cast<const char*>(c + row * n + col);
@@ -104,11 +104,11 @@ struct Sink {
 
   /// c[row ...][col ...] from four tiles: top left, top right, bottom left, bottom right.
   void write(const float* tiles, int64_t row, int64_t col) const {
-    const int64_t rows = std::min(kStrip, m - row);
+    const int64_t rows = std::min(kStrip, m - row), columns = std::min(kStrip, n - col);
     for (int64_t i = 0; i < rows; ++i) {
       const float* in = tiles + i / kTileLines * (kSums / 2) + i % kTileLines * kTileLines;
       C* out = c + (row + i) * n + col;
-      vector_steps(0, std::min(kStrip, n - col), [&](int64_t j, auto lanes) {
+      vector_steps(0, columns, [&](int64_t j, auto lanes) {
         VecF sum = load(in + j / kTileLines * kTileLines * kTileLines);
         if (bias != nullptr) sum += load(bias + col + j, lanes);
         if (accumulate) sum += load(out + j, lanes);
@@ -151,115 +151,137 @@ inline void multiply_strips(const bf16* left, const bf16* right, int64_t steps, 
   _tile_stored(3, sums + 3 * kTile, kRow);
 }
 
+/// What is packed at a time of the shared operand.
+struct Pass {
+  int64_t line, lines, k, steps;
+
+  int64_t strips() const { return ceil_div(lines, kStrip); }
+  /// Steps of k in the block at p, in whole tiles.
+  int64_t block_steps(int64_t p) const { return round_up(std::min(kBlockK, steps - p), kTileSteps); }
+};
+
+/// A block of the private operand times a block of the shared one, over a block of k. Lines and steps count from the
+/// pass.
+struct Piece {
+  int64_t first, strips;          // the private lines
+  int64_t shared, shared_strips;  // the shared ones
+  int64_t p, steps;
+};
+
 template <class C>
 struct Product {
   Shape shape;
   AmxOperand a, b;
   Sink<C> sink;
-  bf16* packed_shared;   // [block of k][strip][step of k][two tiles], one super block
+  float* bias_grad;      // nullptr: not wanted
+  bf16* packed_shared;   // [block of k][strip][step of k][two tiles], one pass
   bf16* packed_private;  // [thread], the same
-  float* sums;           // [strip of the private operand][strip of the shared one][four tiles]
+  float* sums;           // [thread] when a pass holds all of k, [shared strip][private strip][four tiles]
 
   /// Runs in every thread of a team; `barrier` separates packing from use.
   template <class Barrier>
   void run(int64_t team, int64_t me, Barrier barrier) const {
     const AmxTiles tiles;
+    const int64_t blocks = ceil_div(shape.privates, shape.block_private);
     for (int64_t line = 0; line < shape.shareds; line += shape.super_shared) {
-      for (int64_t k = 0; k == 0 || k < shape.k; k += shape.super_k) {
-        const int64_t lines = std::min(shape.super_shared, shape.shareds - line);
-        const int64_t steps = std::min(shape.super_k, shape.k - k);
-        pack_shared(line, lines, k, steps, team, me);
+      for (int64_t k = 0; k < shape.k; k += shape.super_k) {
+        const Pass pass{line, std::min(shape.super_shared, shape.shareds - line), k,
+                        std::min(shape.super_k, shape.k - k)};
+        pack_shared(pass, team, me);
         barrier();
-        const int64_t blocks = ceil_div(shape.privates, shape.block_private);
-        for (int64_t i = blocks * me / team; i < blocks * (me + 1) / team; ++i) {
-          multiply_block(i, line, lines, k, steps, me);
-        }
+        for (int64_t i = blocks * me / team; i < blocks * (me + 1) / team; ++i) multiply_block(pass, i, me);
         barrier();
       }
     }
   }
 
-  /// `lines` lines from `line` and `steps` steps of k from `k` of the left or right matrix, to out.
-  void pack(bf16* out, bool left, int64_t line, int64_t lines, int64_t k, int64_t steps) const {
-    const auto strip_step = [&](int64_t i, int64_t p) {
-      bf16* tile = out + i * steps + p * kStrip;
-      for (int64_t half = 0; half < kStrip; half += kTileLines, tile += kTileElements) {
+  /// `strips` strips from `line` and `steps` steps of k from `k` of the left or right matrix, to out.
+  void pack(bf16* out, bool left, int64_t line, int64_t strips, int64_t k, int64_t steps, float* line_sums) const {
+    const auto pack_step = [&](int64_t strip, int64_t p) {
+      bf16* tile = out + (strip * steps + p) * kStrip;
+      for (int64_t i = strip * kStrip; i < (strip + 1) * kStrip; i += kTileLines, tile += kTileElements) {
         if (left) {
-          pack_tile<TileSide::left>(tile, a, line + i + half, k + p);
+          pack_tile<TileSide::left>(tile, a, line + i, k + p, line_sums == nullptr ? nullptr : line_sums + line + i);
         } else {
-          pack_tile<TileSide::right>(tile, b, line + i + half, k + p);
+          pack_tile<TileSide::right>(tile, b, line + i, k + p);
         }
       }
     };
     // Along the rows of the matrix as it lies in memory.
     if ((left ? a : b).k_stride == 1) {
-      for (int64_t i = 0; i < lines; i += kStrip) {
-        for (int64_t p = 0; p < steps; p += kTileSteps) strip_step(i, p);
+      for (int64_t strip = 0; strip < strips; ++strip) {
+        for (int64_t p = 0; p < steps; p += kTileSteps) pack_step(strip, p);
       }
     } else {
       for (int64_t p = 0; p < steps; p += kTileSteps) {
-        for (int64_t i = 0; i < lines; i += kStrip) strip_step(i, p);
+        for (int64_t strip = 0; strip < strips; ++strip) pack_step(strip, p);
       }
     }
   }
 
-  void pack_shared(int64_t line, int64_t lines, int64_t k, int64_t steps, int64_t team, int64_t me) const {
-    const int64_t strips = ceil_div(lines, kStrip), begin = strips * me / team, end = strips * (me + 1) / team;
-    for (int64_t p = 0; p < steps; p += kBlockK) {
-      const int64_t count = round_up(std::min(kBlockK, steps - p), kTileSteps);
-      pack(packed_shared + (p * strips + begin * count) * kStrip, !shape.rows_private, line + begin * kStrip,
-           (end - begin) * kStrip, k + p, count);
+  void pack_shared(const Pass& pass, int64_t team, int64_t me) const {
+    const int64_t begin = pass.strips() * me / team, end = pass.strips() * (me + 1) / team;
+    for (int64_t p = 0; p < pass.steps; p += kBlockK) {
+      const int64_t steps = pass.block_steps(p);
+      pack(packed_shared + (p * pass.strips() + begin * steps) * kStrip, !shape.rows_private,
+           pass.line + begin * kStrip, end - begin, pass.k + p, steps, bias_grad);
     }
   }
 
   /// Private block `index` against the packed lines of the shared operand.
-  void multiply_block(int64_t index, int64_t line, int64_t lines, int64_t k, int64_t steps, int64_t me) const {
+  void multiply_block(const Pass& pass, int64_t index, int64_t me) const {
     const int64_t first = index * shape.block_private;
-    const int64_t rows = std::min(shape.block_private, shape.privates - first), strips = ceil_div(rows, kStrip);
+    const int64_t strips = ceil_div(std::min(shape.block_private, shape.privates - first), kStrip);
     bf16* mine = packed_private + me * shape.private_elements();
-    for (int64_t s = 0; s < lines; s += shape.block_shared) {
-      const int64_t columns = std::min(shape.block_shared, lines - s);
-      for (int64_t p = 0; p < steps; p += kBlockK) {
-        const int64_t count = round_up(std::min(kBlockK, steps - p), kTileSteps);
+    for (int64_t s = 0; s < pass.lines; s += shape.block_shared) {
+      const int64_t shared_strips = ceil_div(std::min(shape.block_shared, pass.lines - s), kStrip);
+      for (int64_t p = 0; p < pass.steps; p += kBlockK) {
+        const Piece piece{first, strips, s, shared_strips, p, pass.block_steps(p)};
         bf16* block = mine + p * strips * kStrip;
-        if (s == 0) pack(block, shape.rows_private, first, strips * kStrip, k + p, count);
-        multiply(block, index, line, s, columns, lines, k, p, steps, count, me, k + p + kBlockK >= shape.k);
+        // Packed for the first shared block of a pass, its sums taken in the first pass.
+        if (s == 0) {
+          pack(block, shape.rows_private, first, strips, pass.k + p, piece.steps, pass.line == 0 ? bias_grad : nullptr);
+        }
+        multiply(pass, piece, block, me);
       }
     }
   }
 
-  void multiply(const bf16* block, int64_t index, int64_t line, int64_t s, int64_t columns, int64_t lines, int64_t k,
-                int64_t p, int64_t steps, int64_t count, int64_t me, bool last) const {
-    const int64_t first = index * shape.block_private;
-    const int64_t strips = ceil_div(std::min(shape.block_private, shape.privates - first), kStrip);
-    const int64_t shared_strips = ceil_div(lines, kStrip), block_strips = ceil_div(columns, kStrip);
-    const bf16* shared = packed_shared + (p * shared_strips + s / kStrip * count) * kStrip;
-    // Next comes the same block's following strips of k or, after the last, the following block.
-    const bool more_k = p + kBlockK < steps;
-    const int64_t next_p = more_k ? p + kBlockK : 0, next_s = more_k ? s : s + shape.block_shared;
+  /// Where the packed shared lines of the piece after this one lie: the next ones along k, or of the next block.
+  Prefetcher prefetch_after(const Pass& pass, const Piece& piece) const {
+    const bool more_k = piece.p + kBlockK < pass.steps;
+    const int64_t p = more_k ? piece.p + kBlockK : 0, s = more_k ? piece.shared : piece.shared + shape.block_shared;
     Prefetcher prefetch;
-    if (next_s < lines) {
-      const int64_t next_count = round_up(std::min(kBlockK, steps - next_p), kTileSteps);
-      const int64_t next_lines = round_up(std::min(shape.block_shared, lines - next_s), kStrip);
-      prefetch.next =
-          reinterpret_cast<const char*>(packed_shared + next_p * shared_strips * kStrip + next_s * next_count);
-      prefetch.end = prefetch.next + 2 * next_lines * next_count;
+    if (s < pass.lines) {
+      const int64_t steps = pass.block_steps(p), lines = std::min(shape.block_shared, pass.lines - s);
+      prefetch.next = reinterpret_cast<const char*>(packed_shared + p * pass.strips() * kStrip + s * steps);
+      prefetch.end = prefetch.next + 2 * round_up(lines, kStrip) * steps;
     }
-    alignas(64) float finished[kSums];
-    for (int64_t j = 0; j < block_strips; ++j) {
-      for (int64_t i = 0; i < strips; ++i) {
-        float* kept = shape.one_super
-                          ? sums + (me * shape.block_private * shape.block_shared) + (j * strips + i) * kSums
-                          : sums + ((s / kStrip + j) * round_up(shape.privates, shape.block_private) / kStrip +
-                                    first / kStrip + i) *
-                                       kSums;
-        const float* old = k + p == 0 ? nullptr : kept;
-        float* out = last ? finished : kept;
-        const bf16 *x = block + i * count * kStrip, *y = shared + j * count * kStrip;
-        const int64_t x_line = first + i * kStrip, y_line = line + s + j * kStrip;
+    return prefetch;
+  }
+
+  /// Sums of the i-th private strip and the j-th shared one of a piece, which stay from one block of k to the next.
+  float* kept(const Piece& piece, int64_t i, int64_t j, int64_t me) const {
+    if (shape.one_super) return sums + me * shape.block_private * shape.block_shared + (j * piece.strips + i) * kSums;
+    const int64_t strips = round_up(shape.privates, shape.block_private) / kStrip;
+    return sums + ((piece.shared / kStrip + j) * strips + piece.first / kStrip + i) * kSums;
+  }
+
+  void multiply(const Pass& pass, const Piece& piece, const bf16* block, int64_t me) const {
+    const bool last = pass.k + piece.p + kBlockK >= shape.k;
+    const int64_t strip_elements = piece.steps * kStrip;
+    const bf16* y = packed_shared + piece.p * pass.strips() * kStrip + piece.shared * piece.steps;
+    Prefetcher prefetch = prefetch_after(pass, piece);
+    alignas(kCacheLine) float finished[kSums];
+    for (int64_t j = 0; j < piece.shared_strips; ++j, y += strip_elements) {
+      const bf16* x = block;
+      for (int64_t i = 0; i < piece.strips; ++i, x += strip_elements) {
+        const int64_t x_line = piece.first + i * kStrip, y_line = pass.line + piece.shared + j * kStrip;
         const int64_t row = shape.rows_private ? x_line : y_line, col = shape.rows_private ? y_line : x_line;
+        float* partial = kept(piece, i, j, me);
         if (last) sink.prefetch(prefetch, row, col);
-        multiply_strips(shape.rows_private ? x : y, shape.rows_private ? y : x, count / kTileSteps, old, out, prefetch);
+        multiply_strips(shape.rows_private ? x : y, shape.rows_private ? y : x, piece.steps / kTileSteps,
+                        pass.k + piece.p == 0 ? nullptr : partial, last ? finished : partial, prefetch);
         if (last) sink.write(finished, row, col);
       }
     }
@@ -272,14 +294,16 @@ void multiply(const GemmArgs& args) {
   bf16* packed_shared = align_to_line<bf16>(args.scratch.data);
   bf16* packed_private = packed_shared + shape.shared_elements();
   float* sums = reinterpret_cast<float*>(packed_private + shape.team * shape.private_elements());
-  const Product<C> product{
-      shape,
-      AmxOperand(args.a.as<bf16>(), shape.m, shape.k, !args.transpose_a),
-      AmxOperand(args.b.as<bf16>(), shape.n, shape.k, args.transpose_b),
-      {args.c_MN.as<C>(), shape.m, shape.n, args.accumulate, args.bias_N.defined() ? args.bias_N.as<bf16>() : nullptr},
-      packed_shared,
-      packed_private,
-      sums};
+  const Sink<C> sink{args.c_MN.as<C>(), shape.m, shape.n, args.accumulate,
+                     args.bias_N.defined() ? args.bias_N.as<bf16>() : nullptr};
+  const Product<C> product{shape,
+                           AmxOperand(args.a.as<bf16>(), shape.m, shape.k, !args.transpose_a),
+                           AmxOperand(args.b.as<bf16>(), shape.n, shape.k, args.transpose_b),
+                           sink,
+                           args.bias_grad_M.defined() ? args.bias_grad_M.as<float>() : nullptr,
+                           packed_shared,
+                           packed_private,
+                           sums};
   if (shape.team == 1) {
     product.run(1, 0, [] {});
     return;

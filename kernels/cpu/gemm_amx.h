@@ -10,7 +10,8 @@ namespace trident::cpu {
 /// Whether gemm_amx takes the call: bf16 operands, a processor with the tiles, and enough rows and columns to fill
 /// them.
 bool gemm_amx_takes(const GemmArgs&);
-/// The contract of Ops::gemm, but for the two extra outputs. `scratch` holds gemm_amx_scratch_bytes.
+/// The contract of Ops::gemm, bias_grad_M included (with the bits of bias_backward), activated_MN not. `scratch` holds
+/// gemm_amx_scratch_bytes.
 void gemm_amx(const GemmArgs&);
 size_t gemm_amx_scratch_bytes(const GemmArgs&);
 

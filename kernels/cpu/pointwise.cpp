@@ -1,6 +1,7 @@
 // Elementwise operations, dropout and column sums. All are bound by memory: each element is read once, written once.
 #include <cmath>
 
+#include "kernels/cpu/activation.h"
 #include "kernels/cpu/dropout.h"
 #include "kernels/cpu/families.h"
 #include "kernels/cpu/parallel.h"
@@ -17,32 +18,6 @@ void parallel_elements(int64_t n, Body body) {
   parallel_range((n + kPiece - 1) / kPiece, n,
                  [&](int64_t begin, int64_t end) { vector_steps(begin * kPiece, std::min(end * kPiece, n), body); });
 }
-
-/// The value and derivative of each one-argument activation.
-/// gelu: 0.5 x (1 + tanh u) = x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3) (Hendrycks and Gimpel, arXiv
-/// 1606.08415).
-struct Activation {
-  ActivationKind kind;
-
-  static VecF gelu_gate(VecF x) { return sigmoid(1.5957691216057308f * x * (1.0f + 0.044715f * x * x)); }
-
-  VecF value(VecF x) const {
-    switch (kind) {
-      case ActivationKind::gelu_tanh: return x * gelu_gate(x);
-      case ActivationKind::relu: return max(x, VecF{});
-      default: return x * sigmoid(x);
-    }
-  }
-  VecF derivative(VecF x) const {
-    if (kind == ActivationKind::relu) return select(x > 0.0f, broadcast(1.0f), VecF{});
-    if (kind == ActivationKind::gelu_tanh) {
-      const VecF s = gelu_gate(x);
-      return s + x * s * (1.0f - s) * (1.5957691216057308f * (1.0f + 3 * 0.044715f * x * x));
-    }
-    const VecF s = sigmoid(x);
-    return s + x * s * (1.0f - s);
-  }
-};
 
 /// Calls body(row, column, lanes) over a [T, F] grid, rows in parallel.
 template <class Body>
@@ -70,8 +45,9 @@ void activation_forward(ActivationKind kind, Tensor y_TF, Tensor x) {
       });
       return;
     }
-    const Activation f{kind};
-    parallel_elements(x.numel(), [&](int64_t i, auto lanes) { store(y + i, f.value(load(in + i, lanes)), lanes); });
+    with_activation(kind, [&](auto f) {
+      parallel_elements(x.numel(), [&](int64_t i, auto lanes) { store(y + i, f.value(load(in + i, lanes)), lanes); });
+    });
   });
 }
 
@@ -93,9 +69,10 @@ void activation_backward(ActivationKind kind, Tensor dx, Tensor dy_TF, Tensor x)
       });
       return;
     }
-    const Activation f{kind};
-    parallel_elements(x.numel(), [&](int64_t i, auto lanes) {
-      store(out + i, load(dy + i, lanes) * f.derivative(load(in + i, lanes)), lanes);
+    with_activation(kind, [&](auto f) {
+      parallel_elements(x.numel(), [&](int64_t i, auto lanes) {
+        store(out + i, load(dy + i, lanes) * f.derivative(load(in + i, lanes)), lanes);
+      });
     });
   });
 }
@@ -118,7 +95,7 @@ void dropout_add(Tensor y_TN, Tensor x_TN, Tensor z_TN, const DropoutSpec& drop)
 
 void bias_backward(Tensor db_N, Tensor dy_TN) {
   const int64_t n = db_N.numel(), rows = dy_TN.dim[0];
-  constexpr int64_t kStrip = 128, kChunkRows = 64;  // columns of a thread's strip; rows summed before joining db
+  constexpr int64_t kStrip = 128;  // columns of a thread's share
   float* db = db_N.as<float>();
   with_float(dy_TN.dtype, [&](auto tag) {
     using T = TypeOf<decltype(tag)>;
@@ -126,9 +103,9 @@ void bias_backward(Tensor db_N, Tensor dy_TN) {
     parallel_range((n + kStrip - 1) / kStrip, rows * n, [&](int64_t begin, int64_t end) {
       for (int64_t col = begin * kStrip; col < std::min(end * kStrip, n); col += kStrip) {
         const int64_t width = std::min(kStrip, n - col);
-        for (int64_t row = 0; row < rows; row += kChunkRows) {
+        for (int64_t row = 0; row < rows; row += kBiasChunkRows) {
           float sum[kStrip] = {};
-          for (int64_t t = row; t < std::min(rows, row + kChunkRows); ++t) {
+          for (int64_t t = row; t < std::min(rows, row + kBiasChunkRows); ++t) {
             vector_steps(0, width, [&](int64_t i, auto lanes) {
               store(sum + i, load(sum + i, lanes) + load(dy + t * n + col + i, lanes), lanes);
             });

@@ -174,10 +174,16 @@ TEST_CASE("our GEMMs give the same bits for any number of threads and any split 
 
 TEST_CASE("the CPU GEMM's epilogues give the bits of the operations they stand for") {
   const std::unique_ptr<Ops> ops = make_cpu_ops();
-  for (const DType dtype : {DType::f32, DType::bf16}) {
-    Call call(dtype, dtype, 19, 37, 65, true, false, false, true);
-    const Tensor activated = call.make(dtype, {19, 37}), want = call.make(dtype, {19, 37});
-    const Tensor bias_grad = call.make(DType::f32, {19}), want_grad = call.make(DType::f32, {19});
+  struct Size {
+    DType dtype;
+    int64_t m, n, k;
+  };
+  // Where there are AMX tiles the last two run on them, with the summed operand on either side.
+  for (const auto& [dtype, m, n, k] : {Size{DType::f32, 19, 37, 65}, Size{DType::bf16, 19, 37, 65},
+                                       Size{DType::bf16, 149, 300, 1121}, Size{DType::bf16, 430, 37, 1121}}) {
+    Call call(dtype, dtype, m, n, k, true, false, false, true);
+    const Tensor activated = call.make(dtype, {m, n}), want = call.make(dtype, {m, n});
+    const Tensor bias_grad = call.make(DType::f32, {m}), want_grad = call.make(DType::f32, {m});
     std::memcpy(bias_grad.data, want_grad.data, want_grad.bytes());
     std::vector<char> scratch(ops->scratch_bytes(call.args) + 1);
     call.args.scratch = Tensor(scratch.data(), DType::u8, {static_cast<int64_t>(scratch.size())});

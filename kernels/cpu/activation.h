@@ -1,0 +1,43 @@
+// The activations of one argument: value and derivative.
+#pragma once
+
+#include "kernels/cpu/simd.h"
+#include "kernels/ops.h"
+
+namespace trident::cpu {
+
+/// 0.5 x (1 + tanh u) = x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3) (Hendrycks and Gimpel, arXiv 1606.08415).
+struct GeluTanh {
+  static constexpr float kSlope = 1.5957691216057308f, kCubic = 0.044715f;
+  static VecF gate(VecF x) { return sigmoid(kSlope * x * (1.0f + kCubic * x * x)); }
+  static VecF value(VecF x) { return x * gate(x); }
+  static VecF derivative(VecF x) {
+    const VecF s = gate(x);
+    return s + x * s * (1.0f - s) * (kSlope * (1.0f + 3 * kCubic * x * x));
+  }
+};
+
+struct Relu {
+  static VecF value(VecF x) { return max(x, VecF{}); }
+  static VecF derivative(VecF x) { return select(x > 0.0f, broadcast(1.0f), VecF{}); }
+};
+
+struct Silu {
+  static VecF value(VecF x) { return x * sigmoid(x); }
+  static VecF derivative(VecF x) {
+    const VecF s = sigmoid(x);
+    return s + x * s * (1.0f - s);
+  }
+};
+
+/// Calls body(GeluTanh | Relu | Silu). Not for gated activations.
+template <class Body>
+void with_activation(ActivationKind kind, Body body) {
+  switch (kind) {
+    case ActivationKind::gelu_tanh: return body(GeluTanh{});
+    case ActivationKind::relu: return body(Relu{});
+    default: return body(Silu{});
+  }
+}
+
+}  // namespace trident::cpu
