@@ -13,19 +13,13 @@
 
 namespace trident::cpu {
 
-#if defined(__AVX512F__)
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__)
 namespace {
-
-VecI lane_numbers() {
-  VecI v;
-  for (int i = 0; i < kLanes; ++i) v[i] = i;
-  return v;
-}
 
 /// One thread's memory of backward: tiles of keys, and everything of one query head over the whole context.
 struct BackwardTiles {
   bf16 *row_JP, *k_JP, *v_JP, *k_PJ, *prob_JI, *dscore_JI;
-  uint32_t *k_w, *dscore_w;
+  uint32_t* dscore_w;
   float *score_JI, *dprob_JI, *factor_JI;
   // Of tile t at t * the size of a tile.
   uint32_t *q_w, *dout_w, *q_pairs, *dout_pairs;
@@ -33,13 +27,12 @@ struct BackwardTiles {
 
   static size_t floats(int64_t padded, int64_t tiles) {
     const int64_t half = kTile * padded / 2, square = kTile * kTile;
-    return static_cast<size_t>(5 * half + 5 * square - square / 2 + tiles * (10 * half + 2 * kTile));
+    return static_cast<size_t>(4 * half + 5 * square - square / 2 + tiles * (10 * half + 2 * kTile));
   }
   BackwardTiles(float* memory, int64_t padded, int64_t tiles) {
     Cutter cut(memory);
     const int64_t rows = kTile * padded, square = kTile * kTile;
     row_JP = cut.halves(rows), k_JP = cut.halves(rows), v_JP = cut.halves(rows), k_PJ = cut.halves(rows);
-    k_w = cut.words(rows / 2);
     prob_JI = cut.halves(square), dscore_JI = cut.halves(square), dscore_w = cut.words(square / 2);
     score_JI = cut.floats(square), dprob_JI = cut.floats(square), factor_JI = cut.floats(square);
     q_w = cut.words(tiles * rows / 2), dout_w = cut.words(tiles * rows / 2);
@@ -90,14 +83,15 @@ class HeadBackward {
   /// q, dout, lse and delta of a tile of queries; delta = sum over K of dout * out, the softmax gradient's common term.
   void load_queries(int64_t head, int64_t tile) const {
     const int64_t first = tile * kTile, queries = shape_.positions(tile), size = shape_.head_size;
-    copy_rows(m_.row_JP, qkv_ + first * shape_.qkv_stride + head * size, shape_.qkv_stride, queries, size, padded_);
-    transpose_rows(m_.q_w + tile * half(), m_.row_JP, padded_);
-    pair_rows(m_.q_pairs + tile * half(), m_.row_JP, padded_);
+    copy_rows(m_.row_JP, qkv_ + first * shape_.qkv_stride + head * size, shape_.qkv_stride, queries, kTile, size,
+              padded_);
+    transpose_rows(m_.q_w + tile * half(), kTile, m_.row_JP, kTile, padded_);
+    pair_rows(m_.q_pairs + tile * half(), m_.row_JP, kTile, padded_);
     const bf16* dout = dout_ + first * shape_.out_stride + head * size;
     const bf16* out = out_ + first * shape_.out_stride + head * size;
-    copy_rows(m_.row_JP, dout, shape_.out_stride, queries, size, padded_);
-    transpose_rows(m_.dout_w + tile * half(), m_.row_JP, padded_);
-    pair_rows(m_.dout_pairs + tile * half(), m_.row_JP, padded_);
+    copy_rows(m_.row_JP, dout, shape_.out_stride, queries, kTile, size, padded_);
+    transpose_rows(m_.dout_w + tile * half(), kTile, m_.row_JP, kTile, padded_);
+    pair_rows(m_.dout_pairs + tile * half(), m_.row_JP, kTile, padded_);
     // A query past the context gets probabilities of 0.
     std::fill(m_.lse_C + first, m_.lse_C + first + kTile, std::numeric_limits<float>::max());
     std::fill(m_.delta_C + first, m_.delta_C + first + kTile, 0.0f);
@@ -114,10 +108,9 @@ class HeadBackward {
   void load_keys(int64_t key_tile) const {
     const int64_t first = key_tile * kTile, keys = shape_.positions(key_tile), size = shape_.head_size;
     const bf16* row = qkv_ + first * shape_.qkv_stride;
-    copy_rows(m_.k_JP, row + key_column(), shape_.qkv_stride, keys, size, padded_);
-    copy_rows(m_.v_JP, row + value_column(), shape_.qkv_stride, keys, size, padded_);
-    transpose_rows(m_.k_w, m_.k_JP, padded_);
-    split_words(m_.k_PJ, m_.k_w, padded_);
+    copy_rows(m_.k_JP, row + key_column(), shape_.qkv_stride, keys, kTile, size, padded_);
+    copy_rows(m_.v_JP, row + value_column(), shape_.qkv_stride, keys, kTile, size, padded_);
+    transpose_halves(m_.k_PJ, kTile, m_.k_JP, kTile, padded_);
   }
 
   /// One tile of queries of one head against the current tile of keys.
