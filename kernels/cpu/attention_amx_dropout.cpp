@@ -24,11 +24,10 @@ void attention_keep(const AttentionArgs& args, int64_t sequence, int64_t head, i
   const int64_t row_blocks = (args.context + 3) / 4;
   const int64_t first_row =
       ((args.first_sequence + sequence) * args.heads_total + args.first_head + head) * args.context + query;
+  const VecU64 even_rows = VecU64{0, 2, 4, 6, 8, 10, 12, 14} * static_cast<uint64_t>(row_blocks);
   VecU64 block[kVectors];
-  for (int lane = 0; lane < kLanes64; ++lane) {
-    for (int v = 0; v < kVectors; ++v) {
-      block[v][lane] = static_cast<uint64_t>((first_row + 2 * lane + v % 2) * row_blocks + key / kWords + v / 2);
-    }
+  for (int v = 0; v < kVectors; ++v) {
+    block[v] = even_rows + static_cast<uint64_t>((first_row + v % 2) * row_blocks + key / kWords + v / 2);
   }
   // uniform01(word) >= p, in whole numbers: word >> 8 >= p 2^24.
   const VecU bar = VecU{} + (static_cast<uint32_t>(std::ceil(args.dropout * 0x1p24f)) << 8);

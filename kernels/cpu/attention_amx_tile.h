@@ -99,13 +99,26 @@ inline VecI lane_numbers() {
   return v;
 }
 
+/// 32 bf16: `low` and `high` rounded, 0 where a bit of `kept` is 0.
+inline __m512i join_bf16(VecF low, VecF high, uint32_t kept) {
+  return (__m512i)_mm512_maskz_cvtne2ps_pbh(kept, (__m512)high, (__m512)low);
+}
+
 /// words[i] = (even[i], odd[i]) rounded to bf16; 0 where a bit of `kept` (of even in its low half, odd in the high) is
 /// 0.
 inline VecU pair_bf16(VecF even, VecF odd, uint32_t kept) {
-  const __m512i halves = (__m512i)_mm512_maskz_cvtne2ps_pbh(kept, (__m512)odd, (__m512)even);
   // Word i of `order` holds i and 16 + i.
   const VecU order = (VecU)lane_numbers() * 0x10001u + 0x100000u;
-  return (VecU)_mm512_maskz_permutexvar_epi16(~__mmask32{0}, (__m512i)order, halves);
+  return (VecU)_mm512_maskz_permutexvar_epi16(~__mmask32{0}, (__m512i)order, join_bf16(even, odd, kept));
+}
+
+/// words[i] = (even[i], odd[i]) of two rows of 32 bf16.
+inline void interleave_rows(uint32_t* words, __m512i even, __m512i odd) {
+  const VecU order = (VecU)lane_numbers() * 0x10001u + 0x200000u;  // word i: i and 32 + i
+  const __m512i low = _mm512_permutex2var_epi16(even, (__m512i)order, odd);
+  const __m512i high = _mm512_permutex2var_epi16(even, (__m512i)(order + 0x100010u), odd);
+  std::memcpy(words, &low, sizeof low);
+  std::memcpy(words + kLanes, &high, sizeof high);
 }
 
 /// 2^t for t < 128, error 1e-7 relative and 0 for minus infinity: 2^floor(t) times a minimax polynomial of the rest.
