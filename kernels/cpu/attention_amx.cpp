@@ -17,8 +17,8 @@ namespace trident::cpu {
 #if defined(__AMX_BF16__) && defined(__AVX512BF16__)
 namespace {
 
-// The scores of a block (16 KiB) and what they are made of stay in L1.
-constexpr int64_t kQueries = 32, kKeys = 128;
+// The scores of a block (12 KiB) and what they are made of stay in L1.
+constexpr int64_t kQueries = 32, kKeys = 96;
 static_assert(kQueries % kAmxStep == 0 && kKeys % kAmxStep == 0);
 
 int64_t query_blocks(const AttentionShape& shape) { return (shape.context + kQueries - 1) / kQueries; }
@@ -47,6 +47,20 @@ struct ForwardTiles {
   }
 };
 
+/// A block of queries of one head.
+struct Item {
+  int64_t kv, sequence, head, first;  ///< kv: number of the kv head among those of all sequences
+
+  /// Those of one kv head follow each other. Later blocks cost more: two neighbours cost about the same together.
+  Item(const AttentionShape& shape, int64_t number) {
+    const int64_t blocks = query_blocks(shape), head_number = number / blocks, n = number % blocks;
+    kv = head_number / shape.group();
+    sequence = head_number / shape.heads;
+    head = head_number % shape.heads;
+    first = (n % 2 == 0 ? n / 2 : blocks - 1 - n / 2) * kQueries;
+  }
+};
+
 /// One thread's walk over blocks of queries.
 class Forward {
  public:
@@ -56,7 +70,7 @@ class Forward {
   /// Keys and values of a kv head, in the orders that its queries' products take.
   void pack(int64_t sequence, int64_t kv_head) const {
     const int64_t stride = shape_.qkv_stride, size = shape_.head_size;
-    const bf16* k = args_.qkv.as<bf16>() + sequence * shape_.context * stride + (shape_.heads + kv_head) * size;
+    const bf16* k = key(sequence, kv_head);
     const bf16* v = k + shape_.kv_heads * size;
     for (int64_t key = 0; key < shape_.context; key += kKeys) {
       const int64_t count = std::min(kKeys, shape_.context - key);
@@ -66,12 +80,11 @@ class Forward {
     }
   }
 
-  /// Queries [first, first + kQueries) of a head whose keys are packed.
-  void run(int64_t sequence, int64_t head, int64_t first) const {
-    const int64_t queries = std::min(kQueries, shape_.context - first), size = shape_.head_size;
-    const int64_t first_row = sequence * shape_.context + first;
-    copy_rows(m_.row_JP, args_.qkv.as<bf16>() + first_row * shape_.qkv_stride + head * size, shape_.qkv_stride, queries,
-              kQueries, size, padded_);
+  /// Its keys are packed.
+  void run(const Item& item) const {
+    const int64_t sequence = item.sequence, head = item.head, first = item.first;
+    const int64_t queries = std::min(kQueries, shape_.context - first);
+    copy_rows(m_.row_JP, query(item), shape_.qkv_stride, queries, kQueries, shape_.head_size, padded_);
     transpose_rows(m_.q_w, kQueries, m_.row_JP, kQueries, padded_);
     std::fill(m_.reference_I, m_.reference_I + kQueries, -std::numeric_limits<float>::infinity());
     std::fill(m_.sum_I, m_.sum_I + kQueries, 0.0f);
@@ -91,12 +104,25 @@ class Forward {
       amx_product(padded_, kQueries, rows, m_.v_CP + key * padded_, kKeys, m_.prob_w, kQueries, m_.out_PI, kQueries,
                   key > 0);
     }
-    store_out(first_row, head, queries);
+    store_out(out(item), queries);
     float* lse = args_.lse.as<float>() + (sequence * shape_.heads + head) * shape_.context + first;
     for (int64_t i = 0; i < queries; ++i) lse[i] = m_.reference_I[i] * kLn2 + std::log(m_.sum_I[i]);
   }
 
  private:
+  const bf16* query(const Item& item) const {
+    return args_.qkv.as<bf16>() + (item.sequence * shape_.context + item.first) * shape_.qkv_stride +
+           item.head * shape_.head_size;
+  }
+  const bf16* key(int64_t sequence, int64_t kv_head) const {
+    return args_.qkv.as<bf16>() + sequence * shape_.context * shape_.qkv_stride +
+           (shape_.heads + kv_head) * shape_.head_size;
+  }
+  bf16* out(const Item& item) const {
+    return args_.out.as<bf16>() + (item.sequence * shape_.context + item.first) * shape_.out_stride +
+           item.head * shape_.head_size;
+  }
+
   /// Scores of keys behind their query become minus infinity. Query 0 of the block lies `ahead` positions after key 0.
   void hide_later_keys(int64_t ahead, int64_t rows) const {
     const VecF minus_inf = broadcast(-std::numeric_limits<float>::infinity());
@@ -155,7 +181,7 @@ class Forward {
     return moved;
   }
 
-  void store_out(int64_t first_row, int64_t head, int64_t queries) const {
+  void store_out(bf16* out, int64_t queries) const {
     const int64_t size = shape_.head_size;
     for (int64_t i = 0; i < queries; i += kLanes) {
       const VecF inverse = 1.0f / (load(m_.sum_I + i) * (1.0f - args_.dropout));
@@ -164,9 +190,8 @@ class Forward {
         for (int64_t k = 0; k < kLanes; ++k) {
           store(block + k * kLanes, load(m_.out_PI + (p + k) * kQueries + i) * inverse);
         }
-        store_transposed(args_.out.as<bf16>() + (first_row + i) * shape_.out_stride + head * size + p,
-                         shape_.out_stride, block, std::min<int64_t>(kLanes, queries - i),
-                         std::min<int64_t>(kLanes, size - p));
+        store_transposed(out + i * shape_.out_stride + p, shape_.out_stride, block,
+                         std::min<int64_t>(kLanes, queries - i), std::min<int64_t>(kLanes, size - p));
       }
     }
   }
@@ -188,21 +213,18 @@ size_t attention_amx_floats(const AttentionArgs& args) { return ForwardTiles::fl
 
 void attention_amx(const AttentionArgs& args) {
   const AttentionShape shape(args);
-  const int64_t blocks = query_blocks(shape), heads = shape.sequences * shape.kv_heads;
-  const int64_t head_items = shape.group() * blocks, items = heads * head_items;
+  const int64_t items = shape.sequences * shape.heads * query_blocks(shape);
   const ThreadScratch scratch(args.scratch, attention_amx_floats(args), items, args.qkv.numel());
 #pragma omp parallel num_threads(scratch.team())
   {
     const AmxTiles amx;
-    const int64_t team = omp_get_num_threads(), me = omp_get_thread_num();
+    const int64_t team = omp_get_num_threads(), me = omp_get_thread_num(), end = items * (me + 1) / team;
     const Forward forward(args, shape, scratch.part(omp_get_thread_num()));
     int64_t packed = -1;
-    for (int64_t item = items * me / team; item < items * (me + 1) / team; ++item) {
-      const int64_t sequence = item / head_items / shape.kv_heads, kv_head = item / head_items % shape.kv_heads;
-      if (std::exchange(packed, item / head_items) != packed) forward.pack(sequence, kv_head);
-      // Later blocks cost more: every two neighbours cost about the same together.
-      const int64_t n = item % blocks, block = n % 2 == 0 ? n / 2 : blocks - 1 - n / 2;
-      forward.run(sequence, kv_head * shape.group() + item % head_items / blocks, block * kQueries);
+    for (int64_t number = items * me / team; number < end; ++number) {
+      const Item item(shape, number);
+      if (std::exchange(packed, item.kv) != packed) forward.pack(item.sequence, item.kv % shape.kv_heads);
+      forward.run(item);
     }
   }
 }

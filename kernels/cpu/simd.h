@@ -50,11 +50,15 @@ inline VecF load(const f16* p) {
 
 inline void store(float* p, VecF v) { std::memcpy(p, &v, sizeof v); }
 inline void store(bf16* p, VecF v) {
+#if defined(__AVX512BF16__)
+  const __m256bh out = _mm512_maskz_cvtneps_pbh(0xffff, (__m512)v);
+#else
   const VecU u = (VecU)v;
   const VecU rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   const VecU quiet = (u >> 16) | 0x40u;
   const VecU is_nan = (VecU)(v != v);
   const VecU16 out = __builtin_convertvector((is_nan & quiet) | (~is_nan & rounded), VecU16);
+#endif
   std::memcpy(static_cast<void*>(p), &out, sizeof out);
 }
 inline void store(f16* p, VecF v) {
