@@ -93,12 +93,6 @@ inline void store_transposed(bf16* rows, int64_t stride, const float* block, int
   }
 }
 
-inline VecI lane_numbers() {
-  VecI v;
-  for (int i = 0; i < kLanes; ++i) v[i] = i;
-  return v;
-}
-
 /// 32 bf16: `low` and `high` rounded, 0 where a bit of `kept` is 0.
 inline __m512i join_bf16(VecF low, VecF high, uint32_t kept) {
   return (__m512i)_mm512_maskz_cvtne2ps_pbh(kept, (__m512)high, (__m512)low);
@@ -119,18 +113,6 @@ inline void interleave_rows(uint32_t* words, __m512i even, __m512i odd) {
   const __m512i high = _mm512_permutex2var_epi16(even, (__m512i)(order + 0x100010u), odd);
   std::memcpy(words, &low, sizeof low);
   std::memcpy(words + kLanes, &high, sizeof high);
-}
-
-/// 2^t for t < 128, error 1e-7 relative and 0 for minus infinity: 2^floor(t) times a minimax polynomial of the rest.
-inline VecF exp2(VecF t) {
-  const VecF r = (VecF)_mm512_maskz_reduce_ps(0xffff, (__m512)t, _MM_FROUND_TO_NEG_INF);
-  VecF p = broadcast(1.87757669e-3f);
-  p = p * r + 8.98933969e-3f;
-  p = p * r + 5.58263175e-2f;
-  p = p * r + 2.40153611e-1f;
-  p = p * r + 6.93153083e-1f;
-  p = p * r + 1.0f;
-  return (VecF)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)t);
 }
 
 /// For 16 queries from `query` on and keys [key, key + keys), both multiples of 4: bit i of keep[j] says that dropout
