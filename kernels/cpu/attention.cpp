@@ -26,12 +26,6 @@ struct ForwardTiles {
   }
 };
 
-VecI lane_numbers() {
-  VecI v;
-  for (int i = 0; i < kLanes; ++i) v[i] = i;
-  return v;
-}
-
 /// Masks the scores, moves the running maximum and sum on, turns scores into probabilities (relative to the maximum).
 /// `diagonal`: key j of the tile is visible to queries i >= j.
 void update_softmax(const ForwardTiles& tiles, int64_t keys, bool diagonal) {

@@ -1,11 +1,12 @@
 // Causal attention in bf16 on AMX tiles, backward: the algorithm of attention_backward.cpp (Dao et al., arXiv
-// 2205.14135, algorithm 4) with its five products of tiles on the matrix unit. Policy: probabilities and gradients of
-// scores are rounded to bf16 where they enter a product; all else stays f32. They lie keys down, so that two of the
-// three second products take them as they lie and the third takes pairs of rows. A thread owns one kv head of one
-// sequence and goes through its query heads one after the other: whatever depends on a query alone is laid out once.
+// 2205.14135, algorithm 4) with its five products on the matrix unit. Policy: probabilities and gradients of scores are
+// rounded to bf16 where they enter a product; all else stays f32. They lie keys down, so that two of the three second
+// products take them as they lie and the third takes pairs of rows. A thread owns one kv head of one sequence and goes
+// through its query heads one after the other: whatever depends on a query alone is laid out once.
 //
-// Legend: I queries and J keys of a tile (kTile of each), K head size, P = K rounded up to kAmxStep, C context. _w:
-// words of two bf16 in pairs of K (amx.h), q_w[P / 2][I]; _pairs: in pairs of positions, q_pairs[I / 2][P].
+// Legend: I queries and J keys of a block (kQueries, kKeys), K head size, P = K rounded up to kAmxStep, C context. A
+// strip is kStrip x kStrip scores. _w: words of two bf16 in pairs of K (amx.h), q_w[P / 2][I]; _pairs: in pairs of
+// positions, q_pairs[I / 2][P].
 #include <limits>
 
 #include "kernels/cpu/attention_amx.h"
@@ -13,40 +14,50 @@
 
 namespace trident::cpu {
 
-#if defined(__AVX512F__)
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__)
 namespace {
 
-VecI lane_numbers() {
-  VecI v;
-  for (int i = 0; i < kLanes; ++i) v[i] = i;
-  return v;
-}
+// The scores of a strip stay in L1, a block's probabilities in L2.
+constexpr int64_t kStrip = 32, kQueries = 128, kKeys = 64;
+static_assert(kStrip == kAmxStep && kQueries % kStrip == 0 && kKeys % kStrip == 0);
 
-/// One thread's memory of backward: tiles of keys, and everything of one query head over the whole context.
+int64_t query_blocks(const AttentionShape& shape) { return (shape.context + kQueries - 1) / kQueries; }
+
+/// One thread's memory of backward: blocks of keys, and everything of one query head over the whole context.
 struct BackwardTiles {
-  bf16 *row_JP, *k_JP, *v_JP, *k_PJ, *prob_JI, *dscore_JI;
-  uint32_t *k_w, *dscore_w;
-  float *score_JI, *dprob_JI, *factor_JI;
-  // Of tile t at t * the size of a tile.
+  bf16 *row_IP, *k_JP, *v_JP, *k_PJ, *prob_JI, *dscore_JI;
+  uint32_t* dscore_w;  ///< in pairs of keys: [J / 2][I]
+  float *score_strip, *dprob_strip;
+  uint16_t* keep_IJ;  ///< of 16 queries each: [I / 16][J]
+  // Of query block b at b times the size of a block.
   uint32_t *q_w, *dout_w, *q_pairs, *dout_pairs;
-  float *dq_PI, *dk_JP, *dv_JP, *lse_C, *delta_C;
+  float *dq_PI, *dk_CP, *dv_CP;
+  float *lse_C, *delta_C;  ///< in powers of two; negative
 
-  static size_t floats(int64_t padded, int64_t tiles) {
-    const int64_t half = kTile * padded / 2, square = kTile * kTile;
-    return static_cast<size_t>(5 * half + 5 * square - square / 2 + tiles * (10 * half + 2 * kTile));
+  static size_t floats(const AttentionShape& shape) {
+    const int64_t padded = padded_size(shape), blocks = query_blocks(shape), block = kQueries * padded;
+    const int64_t keys = kKeys * padded, square = kKeys * kQueries;
+    return static_cast<size_t>(block / 2 + 3 * keys / 2 + 3 * square / 2 + 2 * kStrip * kStrip +
+                               kQueries / 16 * kKeys / 2 + blocks * (5 * block + 2 * kQueries));
   }
-  BackwardTiles(float* memory, int64_t padded, int64_t tiles) {
+  BackwardTiles(float* memory, const AttentionShape& shape) {
+    const int64_t padded = padded_size(shape), blocks = query_blocks(shape), block = kQueries * padded;
+    const int64_t keys = kKeys * padded, square = kKeys * kQueries;
     Cutter cut(memory);
-    const int64_t rows = kTile * padded, square = kTile * kTile;
-    row_JP = cut.halves(rows), k_JP = cut.halves(rows), v_JP = cut.halves(rows), k_PJ = cut.halves(rows);
-    k_w = cut.words(rows / 2);
+    row_IP = cut.halves(block), k_JP = cut.halves(keys), v_JP = cut.halves(keys), k_PJ = cut.halves(keys);
     prob_JI = cut.halves(square), dscore_JI = cut.halves(square), dscore_w = cut.words(square / 2);
-    score_JI = cut.floats(square), dprob_JI = cut.floats(square), factor_JI = cut.floats(square);
-    q_w = cut.words(tiles * rows / 2), dout_w = cut.words(tiles * rows / 2);
-    q_pairs = cut.words(tiles * rows / 2), dout_pairs = cut.words(tiles * rows / 2);
-    dq_PI = cut.floats(tiles * rows), dk_JP = cut.floats(tiles * rows), dv_JP = cut.floats(tiles * rows);
-    lse_C = cut.floats(tiles * kTile), delta_C = cut.floats(tiles * kTile);
+    score_strip = cut.floats(kStrip * kStrip), dprob_strip = cut.floats(kStrip * kStrip);
+    keep_IJ = reinterpret_cast<uint16_t*>(cut.halves(kQueries / 16 * kKeys));
+    q_w = cut.words(blocks * block / 2), dout_w = cut.words(blocks * block / 2);
+    q_pairs = cut.words(blocks * block / 2), dout_pairs = cut.words(blocks * block / 2);
+    dq_PI = cut.floats(blocks * block), dk_CP = cut.floats(blocks * block), dv_CP = cut.floats(blocks * block);
+    lse_C = cut.floats(blocks * kQueries), delta_C = cut.floats(blocks * kQueries);
   }
+};
+
+/// e^x of two vectors of a strip's scores and the gradients of the scores, as bf16.
+struct SoftmaxRow {
+  __m512i prob, dscore;
 };
 
 /// One (sequence, kv head): its query heads one after the other.
@@ -62,129 +73,168 @@ class HeadBackward {
     out_ = args.forward.out.as<bf16>() + row * shape.out_stride;
     dout_ = args.dout.as<bf16>() + row * shape.out_stride;
     lse_ = args.forward.lse.as<float>() + sequence * shape.heads * shape.context;
+    keep_factor_ = 1.0f / (1.0f - args_.dropout);
   }
 
   void run() const {
-    const int64_t floats = shape_.tiles * kTile * padded_;
-    std::fill(m_.dk_JP, m_.dk_JP + floats, 0.0f);
-    std::fill(m_.dv_JP, m_.dv_JP + floats, 0.0f);
+    const int64_t floats = query_blocks(shape_) * kQueries * padded_;
+    std::fill(m_.dk_CP, m_.dk_CP + floats, 0.0f);
+    std::fill(m_.dv_CP, m_.dv_CP + floats, 0.0f);
     for (int64_t member = 0; member < shape_.group(); ++member) {
       const int64_t head = kv_head_ * shape_.group() + member;
       std::fill(m_.dq_PI, m_.dq_PI + floats, 0.0f);
-      for (int64_t tile = 0; tile < shape_.tiles; ++tile) load_queries(head, tile);
-      for (int64_t key_tile = 0; key_tile < shape_.tiles; ++key_tile) {
-        load_keys(key_tile);
-        for (int64_t tile = args_.causal ? key_tile : 0; tile < shape_.tiles; ++tile) run_pair(head, tile, key_tile);
+      for (int64_t query = 0; query < shape_.context; query += kQueries) load_queries(head, query);
+      for (int64_t key = 0; key < shape_.context; key += kKeys) {
+        load_keys(key);
+        for (int64_t query = args_.causal ? key / kQueries * kQueries : 0; query < shape_.context; query += kQueries) {
+          run_pair(head, query, key);
+        }
       }
-      for (int64_t tile = 0; tile < shape_.tiles; ++tile) store_dq(head, tile);
+      for (int64_t query = 0; query < shape_.context; query += kQueries) store_dq(head, query);
     }
-    store_rows(m_.dk_JP, key_column(), args_.scale);
-    store_rows(m_.dv_JP, value_column(), 1.0f);
+    store_rows(m_.dk_CP, key_column(), args_.scale);
+    store_rows(m_.dv_CP, value_column(), keep_factor_);
   }
 
  private:
   int64_t key_column() const { return (shape_.heads + kv_head_) * shape_.head_size; }
   int64_t value_column() const { return key_column() + shape_.kv_heads * shape_.head_size; }
-  int64_t half() const { return kTile * padded_ / 2; }
 
-  /// q, dout, lse and delta of a tile of queries; delta = sum over K of dout * out, the softmax gradient's common term.
-  void load_queries(int64_t head, int64_t tile) const {
-    const int64_t first = tile * kTile, queries = shape_.positions(tile), size = shape_.head_size;
-    copy_rows(m_.row_JP, qkv_ + first * shape_.qkv_stride + head * size, shape_.qkv_stride, queries, size, padded_);
-    transpose_rows(m_.q_w + tile * half(), m_.row_JP, padded_);
-    pair_rows(m_.q_pairs + tile * half(), m_.row_JP, padded_);
+  /// q, dout, lse and delta of a block of queries; delta = sum over K of dout * out, the softmax gradient's common
+  /// term.
+  void load_queries(int64_t head, int64_t first) const {
+    const int64_t queries = std::min(kQueries, shape_.context - first), size = shape_.head_size;
+    const int64_t words = first * padded_ / 2;
+    copy_rows(m_.row_IP, qkv_ + first * shape_.qkv_stride + head * size, shape_.qkv_stride, queries, kQueries, size,
+              padded_);
+    transpose_rows(m_.q_w + words, kQueries, m_.row_IP, kQueries, padded_);
+    pair_rows(m_.q_pairs + words, m_.row_IP, kQueries, padded_);
     const bf16* dout = dout_ + first * shape_.out_stride + head * size;
     const bf16* out = out_ + first * shape_.out_stride + head * size;
-    copy_rows(m_.row_JP, dout, shape_.out_stride, queries, size, padded_);
-    transpose_rows(m_.dout_w + tile * half(), m_.row_JP, padded_);
-    pair_rows(m_.dout_pairs + tile * half(), m_.row_JP, padded_);
+    copy_rows(m_.row_IP, dout, shape_.out_stride, queries, kQueries, size, padded_);
+    transpose_rows(m_.dout_w + words, kQueries, m_.row_IP, kQueries, padded_);
+    pair_rows(m_.dout_pairs + words, m_.row_IP, kQueries, padded_);
     // A query past the context gets probabilities of 0.
-    std::fill(m_.lse_C + first, m_.lse_C + first + kTile, std::numeric_limits<float>::max());
-    std::fill(m_.delta_C + first, m_.delta_C + first + kTile, 0.0f);
-    std::copy_n(lse_ + head * shape_.context + first, queries, m_.lse_C + first);
+    std::fill(m_.lse_C + first, m_.lse_C + first + kQueries, std::numeric_limits<float>::infinity());
+    std::fill(m_.delta_C + first, m_.delta_C + first + kQueries, 0.0f);
     for (int64_t i = 0; i < queries; ++i) {
       VecF sum = {};
       vector_steps(0, size, [&](int64_t k, auto lanes) {
         sum += load(out + i * shape_.out_stride + k, lanes) * load(dout + i * shape_.out_stride + k, lanes);
       });
-      m_.delta_C[first + i] = sum_lanes(sum);
+      m_.delta_C[first + i] = -sum_lanes(sum);
+      m_.lse_C[first + i] = lse_[head * shape_.context + first + i] * kLog2E;
     }
   }
 
-  void load_keys(int64_t key_tile) const {
-    const int64_t first = key_tile * kTile, keys = shape_.positions(key_tile), size = shape_.head_size;
+  void load_keys(int64_t first) const {
+    const int64_t keys = std::min(kKeys, shape_.context - first), size = shape_.head_size;
     const bf16* row = qkv_ + first * shape_.qkv_stride;
-    copy_rows(m_.k_JP, row + key_column(), shape_.qkv_stride, keys, size, padded_);
-    copy_rows(m_.v_JP, row + value_column(), shape_.qkv_stride, keys, size, padded_);
-    transpose_rows(m_.k_w, m_.k_JP, padded_);
-    split_words(m_.k_PJ, m_.k_w, padded_);
+    copy_rows(m_.k_JP, row + key_column(), shape_.qkv_stride, keys, kKeys, size, padded_);
+    copy_rows(m_.v_JP, row + value_column(), shape_.qkv_stride, keys, kKeys, size, padded_);
+    transpose_halves(m_.k_PJ, kKeys, m_.k_JP, kKeys, padded_);
   }
 
-  /// One tile of queries of one head against the current tile of keys.
-  void run_pair(int64_t head, int64_t tile, int64_t key_tile) const {
-    const int64_t queries = shape_.positions(tile), keys = shape_.positions(key_tile);
-    const int64_t rows = round_to_amx(keys), columns = round_to_amx(queries);
-    amx_product(rows, columns, padded_, m_.k_JP, padded_, m_.q_w + tile * half(), kTile, m_.score_JI, kTile, false);
-    amx_product(rows, columns, padded_, m_.v_JP, padded_, m_.dout_w + tile * half(), kTile, m_.dprob_JI, kTile, false);
-    if (args_.dropout > 0) make_factors(head, tile, key_tile);
-    for (int64_t j = 0; j < rows; j += 2)
-      backpropagate_softmax(j, tile, keys, columns, args_.causal && tile == key_tile);
-    amx_product(rows, padded_, columns, m_.prob_JI, kTile, m_.dout_pairs + tile * half(), padded_,
-                m_.dv_JP + key_tile * kTile * padded_, padded_, true);
-    amx_product(rows, padded_, columns, m_.dscore_JI, kTile, m_.q_pairs + tile * half(), padded_,
-                m_.dk_JP + key_tile * kTile * padded_, padded_, true);
-    amx_product(padded_, columns, rows, m_.k_PJ, kTile, m_.dscore_w, kTile, m_.dq_PI + tile * kTile * padded_, kTile,
-                true);
-  }
-
-  /// Keys j and j + 1: scores become dropped-out probabilities, gradients of those become gradients of the scores; 0
-  /// where the key is none or not visible.
-  void backpropagate_softmax(int64_t j, int64_t tile, int64_t keys, int64_t columns, bool diagonal) const {
-    const float* lse = m_.lse_C + tile * kTile;
-    const float* delta = m_.delta_C + tile * kTile;
-    for (int64_t i = 0; i < columns; i += kLanes) {
-      const VecI query = lane_numbers() + static_cast<int32_t>(i);
-      VecU16 dscore[2];
-      for (int64_t row = j; row < j + 2; ++row) {
-        const int64_t at = row * kTile + i;
-        const VecF p = exp(load(m_.score_JI + at) * args_.scale - load(lse + i));
-        const VecF factor = args_.dropout > 0 ? load(m_.factor_JI + at) : broadcast(1.0f);
-        const VecI first_query = VecI{} + static_cast<int32_t>(row < keys ? (diagonal ? row : 0) : kTile);
-        const VecI visible = query >= first_query;
-        store(m_.prob_JI + at, select(visible, p * factor, VecF{}));
-        const VecF ds = p * (load(m_.dprob_JI + at) * factor - load(delta + i));
-        store(m_.dscore_JI + at, select(visible, ds, VecF{}));
-        std::memcpy(&dscore[row - j], m_.dscore_JI + at, sizeof dscore[0]);
+  /// Block of queries from `query` on of one head against the current block of keys, from `key` on.
+  void run_pair(int64_t head, int64_t query, int64_t key) const {
+    const int64_t queries = std::min(kQueries, shape_.context - query), keys = std::min(kKeys, shape_.context - key);
+    const int64_t rows = round_to_amx(keys), end = round_to_amx(queries);
+    // Queries before the block's first key see none of it.
+    const int64_t begin = args_.causal ? std::max<int64_t>(0, key - query) / kStrip * kStrip : 0;
+    if (args_.dropout > 0) {
+      for (int64_t i = begin; i < end; i += kLanes) {
+        attention_keep(args_, sequence_, head, query + i, key, rows, m_.keep_IJ + i / kLanes * kKeys);
       }
-      const VecU pair = pair_words(dscore[0], dscore[1]);
-      std::memcpy(m_.dscore_w + j / 2 * kTile + i, &pair, sizeof pair);
+    }
+    for (int64_t j = 0; j < rows; j += kStrip) {
+      for (int64_t i = begin; i < end; i += kStrip) run_strip(query, key, i, j, keys);
+    }
+    const uint32_t *q_pairs = m_.q_pairs + (query + begin) * padded_ / 2,
+                   *dout_pairs = m_.dout_pairs + (query + begin) * padded_ / 2;
+    amx_product(rows, padded_, end - begin, m_.prob_JI + begin, kQueries, dout_pairs, padded_, m_.dv_CP + key * padded_,
+                padded_, true);
+    amx_product(rows, padded_, end - begin, m_.dscore_JI + begin, kQueries, q_pairs, padded_, m_.dk_CP + key * padded_,
+                padded_, true);
+    amx_product(padded_, end - begin, rows, m_.k_PJ, kKeys, m_.dscore_w + begin, kQueries,
+                m_.dq_PI + query * padded_ + begin, kQueries, true);
+  }
+
+  /// Probabilities and gradients of scores of queries [i, i + kStrip) and keys [j, j + kStrip) of a pair of blocks.
+  void run_strip(int64_t query, int64_t key, int64_t i, int64_t j, int64_t keys) const {
+    const int64_t words = query * padded_ / 2 + i;
+    amx_product(kStrip, kStrip, padded_, m_.k_JP + j * padded_, padded_, m_.q_w + words, kQueries, m_.score_strip,
+                kStrip, false);
+    amx_product(kStrip, kStrip, padded_, m_.v_JP + j * padded_, padded_, m_.dout_w + words, kQueries, m_.dprob_strip,
+                kStrip, false);
+    const bool whole = j + kStrip <= keys && (!args_.causal || query + i >= key + j + kStrip - 1);
+    if (args_.dropout > 0) {
+      whole ? softmax_strip<true, true>(query, key, i, j, keys) : softmax_strip<true, false>(query, key, i, j, keys);
+    } else {
+      whole ? softmax_strip<false, true>(query, key, i, j, keys) : softmax_strip<false, false>(query, key, i, j, keys);
     }
   }
 
-  /// factor[j][i]; factors are made along the keys.
-  void make_factors(int64_t head, int64_t tile, int64_t key_tile) const {
-    const int64_t keys = shape_.positions(key_tile);
-    std::fill(m_.factor_JI, m_.factor_JI + kTile * kTile, 0.0f);
-    for (int64_t i = 0; i < shape_.positions(tile); ++i) {
-      float factor[kTile];
-      attention_dropout(args_, sequence_, head, tile * kTile + i, key_tile * kTile, keys, factor);
-      for (int64_t j = 0; j < keys; ++j) m_.factor_JI[j * kTile + i] = factor[j];
-    }
-  }
-
-  void store_dq(int64_t head, int64_t tile) const {
-    const float* dq_PI = m_.dq_PI + tile * kTile * padded_;
-    for (int64_t i = 0; i < shape_.positions(tile); i += 16) {
-      for (int64_t p = 0; p < padded_; p += 16) {
-        float block[16 * 16];
-        transpose_words(reinterpret_cast<uint32_t*>(block), 16,
-                        reinterpret_cast<const uint32_t*>(dq_PI + p * kTile + i), kTile);
-        for (int64_t row = i; row < std::min(i + 16, shape_.positions(tile)); ++row) {
-          bf16* out = dqkv_ + (tile * kTile + row) * shape_.qkv_stride + head * shape_.head_size + p;
-          vector_steps(0, std::min<int64_t>(16, shape_.head_size - p), [&](int64_t k, auto lanes) {
-            store(out + k, load(block + (row - i) * 16 + k) * args_.scale, lanes);
-          });
+  /// Scores become dropped-out probabilities, gradients of those become gradients of the scores; 0 where the key is
+  /// none or not visible, which is nowhere if `whole`.
+  template <bool dropout, bool whole>
+  void softmax_strip(int64_t query, int64_t key, int64_t i, int64_t j, int64_t keys) const {
+    const VecF lse[2] = {load(m_.lse_C + query + i), load(m_.lse_C + query + i + kLanes)};
+    const VecF minus_delta[2] = {load(m_.delta_C + query + i), load(m_.delta_C + query + i + kLanes)};
+    const float factor = args_.scale * kLog2E;
+    const VecF keep_factor = broadcast(keep_factor_);
+    const auto row = [&](int64_t at) {
+      uint32_t kept = ~uint32_t{0}, seen = ~uint32_t{0};
+      if constexpr (dropout) {
+        const uint16_t* keep = m_.keep_IJ + i / kLanes * kKeys + j + at;
+        kept = keep[0] | static_cast<uint32_t>(keep[kKeys]) << 16;
+      }
+      if constexpr (!whole) seen = seen_queries(query + i, key + j + at, j + at < keys);
+      VecF p[2], ds[2];
+      for (int h = 0; h < 2; ++h) {
+        p[h] = exp2(load(m_.score_strip + at * kStrip + h * kLanes) * factor - lse[h]);
+        if constexpr (!whole) {
+          p[h] = (VecF)_mm512_maskz_mov_ps(static_cast<__mmask16>(seen >> 16 * h), (__m512)p[h]);
         }
+        VecF dp = load(m_.dprob_strip + at * kStrip + h * kLanes);
+        if constexpr (dropout) {
+          const auto keep = static_cast<__mmask16>(kept >> 16 * h);
+          dp = (VecF)_mm512_mask3_fmadd_ps((__m512)dp, (__m512)keep_factor, (__m512)minus_delta[h], keep);
+        } else {
+          dp += minus_delta[h];
+        }
+        ds[h] = p[h] * dp;
+      }
+      return SoftmaxRow{join_bf16(p[0], p[1], kept), join_bf16(ds[0], ds[1], ~uint32_t{0})};
+    };
+    for (int64_t at = 0; at < kStrip; at += 2) {
+      const SoftmaxRow even = row(at), odd = row(at + 1);
+      const int64_t to = (j + at) * kQueries + i;
+      std::memcpy(static_cast<void*>(m_.prob_JI + to), &even.prob, sizeof even.prob);
+      std::memcpy(static_cast<void*>(m_.prob_JI + to + kQueries), &odd.prob, sizeof odd.prob);
+      std::memcpy(static_cast<void*>(m_.dscore_JI + to), &even.dscore, sizeof even.dscore);
+      std::memcpy(static_cast<void*>(m_.dscore_JI + to + kQueries), &odd.dscore, sizeof odd.dscore);
+      interleave_rows(m_.dscore_w + (j + at) / 2 * kQueries + i, even.dscore, odd.dscore);
+    }
+  }
+
+  /// Bit i: query `query` + i sees the key.
+  uint32_t seen_queries(int64_t query, int64_t key, bool is_key) const {
+    if (!is_key) return 0;
+    if (!args_.causal || key <= query) return ~uint32_t{0};
+    return key - query < kStrip ? ~uint32_t{0} << (key - query) : 0;
+  }
+
+  void store_dq(int64_t head, int64_t first) const {
+    const float* dq_PI = m_.dq_PI + first * padded_;
+    const int64_t queries = std::min(kQueries, shape_.context - first), size = shape_.head_size;
+    for (int64_t i = 0; i < queries; i += kLanes) {
+      for (int64_t p = 0; p < size; p += kLanes) {
+        float block[kLanes * kLanes];
+        for (int64_t k = 0; k < kLanes; ++k) {
+          store(block + k * kLanes, load(dq_PI + (p + k) * kQueries + i) * args_.scale);
+        }
+        store_transposed(dqkv_ + (first + i) * shape_.qkv_stride + head * size + p, shape_.qkv_stride, block,
+                         std::min<int64_t>(kLanes, queries - i), std::min<int64_t>(kLanes, size - p));
       }
     }
   }
@@ -207,13 +257,13 @@ class HeadBackward {
   const bf16* out_;
   const bf16* dout_;
   const float* lse_;
+  float keep_factor_;
 };
 
 }  // namespace
 
 size_t attention_amx_floats(const AttentionBackwardArgs& args) {
-  const AttentionShape shape(args.forward);
-  return BackwardTiles::floats(padded_size(shape), shape.tiles);
+  return BackwardTiles::floats(AttentionShape(args.forward));
 }
 
 void attention_amx(const AttentionBackwardArgs& args) {
@@ -223,7 +273,7 @@ void attention_amx(const AttentionBackwardArgs& args) {
 #pragma omp parallel num_threads(scratch.team())
   {
     const AmxTiles amx;
-    const BackwardTiles tiles(scratch.part(omp_get_thread_num()), padded_size(shape), shape.tiles);
+    const BackwardTiles tiles(scratch.part(omp_get_thread_num()), shape);
 #pragma omp for schedule(static)
     for (int64_t item = 0; item < items; ++item) {
       HeadBackward(args, shape, item / shape.kv_heads, item % shape.kv_heads, tiles).run();

@@ -1,6 +1,9 @@
-// What attention's forward and backward on AMX share: tiles of bf16 in the orders that its products take.
+// What attention's forward and backward on AMX share: bf16 in the orders that its products take, e^x for the softmax,
+// and dropout. Scores lie keys down and queries across: a vector holds one key's scores of 16 queries, so maxima and
+// sums of the softmax are plain vectors, and nothing is summed across lanes.
 //
-// Legend: I queries and J keys of a tile (kTile of each), K head size, P = K rounded up to kAmxStep.
+// Legend: I queries of a block (kQueries), J keys, C context, K head size, P = K rounded up to kAmxStep. _w: words of
+// two bf16, in pairs along the dimension that is summed (amx.h).
 #pragma once
 
 #include <algorithm>
@@ -9,12 +12,13 @@
 
 #include "kernels/cpu/amx.h"
 #include "kernels/cpu/attention_tile.h"
+#include "kernels/cpu/philox.h"
 
 namespace trident::cpu {
 
-#if defined(__AVX512F__)
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__)
 
-static_assert(kTile % kAmxStep == 0);
+inline constexpr float kLog2E = 1.44269504088896341f, kLn2 = 0.693147180559945309f;
 
 inline int64_t padded_size(const AttentionShape& shape) { return round_to_amx(shape.head_size); }
 
@@ -30,24 +34,27 @@ class Cutter {
   float* at_;
 };
 
-/// rows[0..kTile)[0..padded) = src rows, zeros past `count` rows and past the head size.
-inline void copy_rows(bf16* rows, const bf16* src, int64_t stride, int64_t count, int64_t size, int64_t padded) {
-  if (size < padded || count < kTile) std::fill(rows, rows + kTile * padded, bf16(0.0f));
+/// rows[0..height)[0..padded) = src rows, zeros past `count` rows and past the head size.
+inline void copy_rows(bf16* rows, const bf16* src, int64_t stride, int64_t count, int64_t height, int64_t size,
+                      int64_t padded) {
+  if (size < padded || count < height) std::fill(rows, rows + height * padded, bf16(0.0f));
   for (int64_t i = 0; i < count; ++i) std::copy_n(src + i * stride, size, rows + i * padded);
 }
 
-/// words[p][i] = word p of row i of rows[kTile][padded].
-inline void transpose_rows(uint32_t* words, const bf16* rows, int64_t padded) {
+/// words[p][i] = word p of row i of rows[height][padded], `stride` words apart.
+inline void transpose_rows(uint32_t* words, int64_t stride, const bf16* rows, int64_t height, int64_t padded) {
   const auto* in = reinterpret_cast<const uint32_t*>(rows);
   const int64_t width = padded / 2;
-  for (int64_t i = 0; i < kTile; i += 16) {
-    for (int64_t p = 0; p < width; p += 16) transpose_words(words + p * kTile + i, kTile, in + i * width + p, width);
+  for (int64_t i = 0; i < height; i += 16) {
+    for (int64_t p = 0; p < width; p += 16) {
+      transpose_words(words + p * stride + i, stride, in + i * width + p, width);
+    }
   }
 }
 
 /// words[i][p] = (rows[2i][p], rows[2i + 1][p]).
-inline void pair_rows(uint32_t* words, const bf16* rows, int64_t padded) {
-  for (int64_t i = 0; i < kTile / 2; ++i) {
+inline void pair_rows(uint32_t* words, const bf16* rows, int64_t height, int64_t padded) {
+  for (int64_t i = 0; i < height / 2; ++i) {
     for (int64_t p = 0; p < padded; p += 16) {
       VecU16 even, odd;
       std::memcpy(&even, rows + 2 * i * padded + p, sizeof even);
@@ -58,19 +65,60 @@ inline void pair_rows(uint32_t* words, const bf16* rows, int64_t padded) {
   }
 }
 
-/// columns[p][j] = rows[j][p], from the words of transpose_rows.
-inline void split_words(bf16* columns, const uint32_t* words, int64_t padded) {
-  for (int64_t p = 0; p < padded / 2; ++p) {
-    for (int64_t j = 0; j < kTile; j += 16) {
-      VecU pair;
-      std::memcpy(&pair, words + p * kTile + j, sizeof pair);
-      const VecU16 even = __builtin_convertvector(pair & 0xffffu, VecU16),
-                   odd = __builtin_convertvector(pair >> 16, VecU16);
-      std::memcpy(static_cast<void*>(columns + 2 * p * kTile + j), &even, sizeof even);
-      std::memcpy(static_cast<void*>(columns + (2 * p + 1) * kTile + j), &odd, sizeof odd);
+/// columns[p][j] = rows[j][p], `stride` apart, of rows[height][padded].
+inline void transpose_halves(bf16* columns, int64_t stride, const bf16* rows, int64_t height, int64_t padded) {
+  const auto* in = reinterpret_cast<const uint32_t*>(rows);
+  const int64_t width = padded / 2;
+  for (int64_t j = 0; j < height; j += 16) {
+    for (int64_t p = 0; p < width; p += 16) {
+      VecU word[16];
+      transpose_words(reinterpret_cast<uint32_t*>(word), 16, in + j * width + p, width);
+      for (int64_t row = 0; row < 16; ++row) {
+        const VecU16 even = __builtin_convertvector(word[row] & 0xffffu, VecU16),
+                     odd = __builtin_convertvector(word[row] >> 16, VecU16);
+        bf16* out = columns + 2 * (p + row) * stride + j;
+        std::memcpy(static_cast<void*>(out), &even, sizeof even);
+        std::memcpy(static_cast<void*>(out + stride), &odd, sizeof odd);
+      }
     }
   }
 }
+
+/// rows[i][p] = block[p][i] for i < queries, p < size, of a block of 16 x 16.
+inline void store_transposed(bf16* rows, int64_t stride, const float* block, int64_t queries, int64_t size) {
+  float row[kLanes * kLanes];
+  transpose_words(reinterpret_cast<uint32_t*>(row), kLanes, reinterpret_cast<const uint32_t*>(block), kLanes);
+  for (int64_t i = 0; i < queries; ++i) {
+    vector_steps(0, size, [&](int64_t p, auto lanes) { store(rows + i * stride + p, load(row + i * kLanes), lanes); });
+  }
+}
+
+/// 32 bf16: `low` and `high` rounded, 0 where a bit of `kept` is 0.
+inline __m512i join_bf16(VecF low, VecF high, uint32_t kept) {
+  return (__m512i)_mm512_maskz_cvtne2ps_pbh(kept, (__m512)high, (__m512)low);
+}
+
+/// words[i] = (even[i], odd[i]) rounded to bf16; 0 where a bit of `kept` (of even in its low half, odd in the high) is
+/// 0.
+inline VecU pair_bf16(VecF even, VecF odd, uint32_t kept) {
+  // Word i of `order` holds i and 16 + i.
+  const VecU order = (VecU)lane_numbers() * 0x10001u + 0x100000u;
+  return (VecU)_mm512_maskz_permutexvar_epi16(~__mmask32{0}, (__m512i)order, join_bf16(even, odd, kept));
+}
+
+/// words[i] = (even[i], odd[i]) of two rows of 32 bf16.
+inline void interleave_rows(uint32_t* words, __m512i even, __m512i odd) {
+  const VecU order = (VecU)lane_numbers() * 0x10001u + 0x200000u;  // word i: i and 32 + i
+  const __m512i low = _mm512_permutex2var_epi16(even, (__m512i)order, odd);
+  const __m512i high = _mm512_permutex2var_epi16(even, (__m512i)(order + 0x100010u), odd);
+  std::memcpy(words, &low, sizeof low);
+  std::memcpy(words + kLanes, &high, sizeof high);
+}
+
+/// For 16 queries from `query` on and keys [key, key + keys), both multiples of 4: bit i of keep[j] says that dropout
+/// lets query i's probability of key j pass. The words are those of attention_dropout.
+void attention_keep(const AttentionArgs& args, int64_t sequence, int64_t head, int64_t query, int64_t key, int64_t keys,
+                    uint16_t* keep);
 
 #endif
 

@@ -29,7 +29,7 @@ float sum_exp(const T* logit_V, int64_t n, float max_logit) {
   for (int64_t begin = 0; begin < n; begin += kRun) {
     VecF sum = {};
     vector_steps(begin, std::min(n, begin + kRun), [&](int64_t i, auto lanes) {
-      sum += fill_tail(exp(load(logit_V + i, lanes) - max_logit), 0.0f, lanes);
+      sum += fill_tail(exp_term(load(logit_V + i, lanes) - max_logit), 0.0f, lanes);
     });
     total += static_cast<double>(sum_lanes(sum));
   }
@@ -84,15 +84,15 @@ void softmax_loss(Tensor loss_T, Tensor logits_TV, Tensor max_T, Tensor sum_T, T
         std::fill(logit_V, logit_V + columns, T(0.0f));
         return;
       }
-      const float inverse = 1.0f / sum[t];
+      const float inverse = 1.0f / sum[t], max_t = max_logit[t];
       const bool here = column >= 0 && column < valid;
       // From f32: the target's probability would be rounded twice if 1 were taken off the stored value.
       const float target_logit = here ? static_cast<float>(logit_V[column]) : 0.0f;
       vector_steps(0, valid, [&](int64_t i, auto lanes) {
-        store(logit_V + i, exp(load(logit_V + i, lanes) - max_logit[t]) * inverse, lanes);
+        store(logit_V + i, exp_term(load(logit_V + i, lanes) - max_t) * inverse, lanes);
       });
       std::fill(logit_V + valid, logit_V + columns, T(0.0f));
-      if (here) logit_V[column] = T(exp(broadcast(target_logit - max_logit[t]))[0] * inverse - 1.0f);
+      if (here) logit_V[column] = T(exp_term(broadcast(target_logit - max_t))[0] * inverse - 1.0f);
     });
   });
 }

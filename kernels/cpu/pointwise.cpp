@@ -95,19 +95,26 @@ void dropout_add(Tensor y_TN, Tensor x_TN, Tensor z_TN, const DropoutSpec& drop)
 
 void bias_backward(Tensor db_N, Tensor dy_TN) {
   const int64_t n = db_N.numel(), rows = dy_TN.dim[0];
-  constexpr int64_t kStrip = 128;  // columns of a thread's share
+  // Columns whose sums stay in L1, as few strips as possible, so that rows are read in long runs; rows added to a
+  // sum while it is in a register.
+  constexpr int64_t kStrip = 2048, kRowsAtOnce = 8;
   float* db = db_N.as<float>();
   with_float(dy_TN.dtype, [&](auto tag) {
     using T = TypeOf<decltype(tag)>;
     const T* dy = dy_TN.as<T>();
-    parallel_range((n + kStrip - 1) / kStrip, rows * n, [&](int64_t begin, int64_t end) {
-      for (int64_t col = begin * kStrip; col < std::min(end * kStrip, n); col += kStrip) {
-        const int64_t width = std::min(kStrip, n - col);
+    parallel_range((n + kPiece - 1) / kPiece, rows * n, [&](int64_t begin, int64_t end) {
+      for (int64_t col = begin * kPiece; col < std::min(end * kPiece, n); col += kStrip) {
+        const int64_t width = std::min({kStrip, end * kPiece - col, n - col});
         for (int64_t row = 0; row < rows; row += kBiasChunkRows) {
           float sum[kStrip] = {};
-          for (int64_t t = row; t < std::min(rows, row + kBiasChunkRows); ++t) {
+          const int64_t chunk_end = std::min(rows, row + kBiasChunkRows);
+          for (int64_t t = row; t < chunk_end; t += kRowsAtOnce) {
+            const T* dy_t = dy + t * n + col;
+            const int64_t count = std::min(kRowsAtOnce, chunk_end - t);
             vector_steps(0, width, [&](int64_t i, auto lanes) {
-              store(sum + i, load(sum + i, lanes) + load(dy + t * n + col + i, lanes), lanes);
+              VecF total = load(sum + i, lanes);
+              for (int64_t r = 0; r < count; ++r) total += load(dy_t + r * n + i, lanes);
+              store(sum + i, total, lanes);
             });
           }
           for (int64_t i = 0; i < width; ++i) db[col + i] += sum[i];
