@@ -7,15 +7,24 @@
 
 namespace trident {
 
-int64_t head_chunk_tokens(const ModelShape& shape, DType dtype) {
-  constexpr int64_t kChunkBytes = int64_t{64} << 20;
-  const int64_t tokens = kChunkBytes / (shape.local_vocab() * static_cast<int64_t>(dtype_bytes(dtype)));
-  return std::max<int64_t>(16, tokens / 16 * 16);
+namespace {
+
+constexpr int64_t kLeastTokens = 16;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+int64_t head_chunk_tokens(const ModelShape& shape, DType dtype, int64_t tokens) {
+  // Every chunk reads the whole table twice and its gradient once: few chunks, but small ones beside a step's memory.
+  constexpr int64_t kChunkBytes = int64_t{128} << 20;
+  const int64_t most = kChunkBytes / (shape.local_vocab() * static_cast<int64_t>(dtype_bytes(dtype)));
+  const int64_t chunks = ceil_div(tokens, std::max(kLeastTokens, most / kLeastTokens * kLeastTokens));
+  return std::max(kLeastTokens, ceil_div(ceil_div(tokens, chunks), kLeastTokens) * kLeastTokens);
 }
 
 int64_t head_chunks(const ModelShape& shape, DType dtype, int64_t tokens) {
-  const int64_t chunk = head_chunk_tokens(shape, dtype);
-  return (tokens + chunk - 1) / chunk;
+  return ceil_div(tokens, head_chunk_tokens(shape, dtype, tokens));
 }
 
 Head::Head(const ModelShape& shape) : shape_(shape), norm_(shape, "final_norm", specs_), weight_(specs_.size()) {
@@ -39,7 +48,7 @@ Tensor Head::forward(Exec& ex, const BlockParams& p, Tensor x_RD, Saved& saved) 
     logits_of_rows(ex, p, h_TD);
     return {};
   }
-  const int64_t chunk = head_chunk_tokens(shape_, ex.dtype);
+  const int64_t chunk = head_chunk_tokens(shape_, ex.dtype, tokens);
   for (int64_t begin = 0, i = 0; begin < tokens; begin += chunk, ++i) {
     const int64_t end = std::min(begin + chunk, tokens);
     loss_of_chunk(ex, p, h_TD.rows(begin, end), ex.micro.targets_T.rows(begin, end),

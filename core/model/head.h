@@ -31,8 +31,8 @@ class Head final : public Module {
   size_t weight_;
 };
 
-/// Tokens per chunk: as many as keep a chunk's logits within 64 MiB, at least 16.
-int64_t head_chunk_tokens(const ModelShape&, DType);
+/// Tokens per chunk: equal chunks, as few as keep a chunk's logits within 128 MiB, of at least 16 tokens each.
+int64_t head_chunk_tokens(const ModelShape&, DType, int64_t tokens);
 /// Number of chunks of a micro-batch, that is of MicroBatch::loss_N.
 int64_t head_chunks(const ModelShape&, DType, int64_t tokens);
 
