@@ -46,6 +46,13 @@ for wheel in sorted(wheels.glob("*.whl")):
             if (item.external_attr >> 16) & 0o111 or target.parent.name == "bin":
                 target.chmod(0o755)
     wheel.unlink()
+# The linker and CMake look for lib64/libX.so, the packages bring lib/libX.so.N.
+for library in root.glob("lib/*.so.*"):
+    plain = library.with_name(library.name.split(".so.")[0] + ".so")
+    if not plain.exists():
+        plain.symlink_to(library.name)
+if (root / "lib").is_dir() and not (root / "lib64").exists():
+    (root / "lib64").symlink_to("lib")
 END
 if [ ${#missing[@]} -gt 0 ]; then
   echo "fetch_cuda.sh: not to be had: ${missing[*]}" >&2
