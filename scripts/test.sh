@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds with warnings as errors and runs every test.   scripts/test.sh [--quick]
-#   --quick   unit tests and up to two MPI ranks only, no sanitizers: under three minutes after a first build
+#   --quick   unit tests and up to two MPI ranks only, no sanitizers and not the three slowest families of the checked
+#             emulation: under three minutes after a first build
 # Steps go on after a failure; the last line is "N passed, N failed" and the exit code is 1 when anything failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -91,7 +92,8 @@ links_cuda() {
 if step "build release, warnings are errors" scripts/build.sh release --werror; then
   step "generated parts of the README" python3 scripts/readme.py --check
   if [ $quick = yes ]; then
-    tests "tests, quick" build/release --exclude-regex '^(run|comm_timeout|apps_)|_([3-9]|[1-9][0-9]+)_ranks$'
+    tests "tests, quick" build/release --exclude-regex \
+      '^(run|comm_timeout|apps_|simt_checked_(attention|gemm|norm))|_([3-9]|[1-9][0-9]+)_ranks$'
   else
     tests "tests" build/release
     if has_nvcc; then
