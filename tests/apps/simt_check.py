@@ -33,6 +33,7 @@ GRIDS = {
     "alone": (1, []),
     "2x1x1": (2, ["parallel.pipeline=2"]),
     "1x2x1": (2, ["parallel.tensor=2", "parallel.sequence=true"]),
+    "1x2x1-whole": (2, ["parallel.tensor=2", "parallel.sequence=false"]),
     "1x1x2": (2, ["parallel.data=2", "zero.stage=1"]),
     "2x2x2": (8, ["parallel.pipeline=2", "parallel.tensor=2", "parallel.data=2", "parallel.sequence=true",
                   "zero.stage=1"]),
