@@ -94,10 +94,10 @@ class Device {
 };
 
 /// The CPU. Compute runs in the calling thread (kernels use OpenMP inside), and so do the tensor axis's collectives: a
-/// thread that adds would take a core from the product beside it. Every other role is one worker thread, started on first
-/// use. Work that throws poisons its stream: the exception comes out of the next synchronize or wait,
-/// and work submitted to it later is dropped. `ops` replaces the CPU kernels, for tests against the reference table.
-/// The device must outlive its Memory.
+/// thread that adds would take a core from the product beside it. Every other role is one worker thread, started on
+/// first use. Work that throws poisons its stream: the exception comes out of the next synchronize or wait, and work
+/// submitted to it later is dropped. `ops` replaces the CPU kernels, for tests against the reference table. The device
+/// must outlive its Memory.
 std::unique_ptr<Device> make_cpu_device(std::unique_ptr<Ops> ops = nullptr);
 
 /// The CPU device's streams accept host functions; MPI collectives are submitted this way. Blocking when the stream
