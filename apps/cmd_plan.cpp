@@ -4,7 +4,6 @@
 #include "apps/arguments.h"
 #include "apps/commands.h"
 #include "core/plan/plan.h"
-#include "kernels/cpu/cpu_ops.h"
 
 namespace trident {
 
@@ -21,7 +20,7 @@ void add_plan_command(CLI::App& app) {
       ->capture_default_str();
   command->callback([options] {
     const Config config = load_experiment(options->config, options->ranks);
-    const std::unique_ptr<Ops> ops = make_cpu_ops();
+    const std::unique_ptr<Ops> ops = planning_ops(config);
     const std::string text = describe(make_plan(config, *ops), config);
     std::fputs(text.c_str(), stdout);
   });

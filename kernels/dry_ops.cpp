@@ -1,14 +1,13 @@
 #include "kernels/dry_ops.h"
 
 #include "kernels/check.h"
+#include "kernels/gpu_scratch.h"
 
 namespace trident {
 namespace {
 
-class DryOps final : public Ops {
+class CheckingOps : public Ops {
  public:
-  explicit DryOps(const Ops& real) : real_(real) {}
-
   void gemm(Stream, const GemmArgs& args) const override { check(args); }
   void norm_forward(Stream, const NormArgs& args) const override { check_norm_forward(args); }
   void norm_backward(Stream, const NormBackwardArgs& args) const override { check(args); }
@@ -63,6 +62,11 @@ class DryOps final : public Ops {
   void step_control(Stream, const StepControlArgs& args) const override { check(args); }
   void sum_squares(Stream, Tensor out_1, Tensor x, Tensor) const override { check_total("sum_squares", out_1, x); }
   void sum(Stream, Tensor out_1, Tensor x, Tensor) const override { check_total("sum", out_1, x); }
+};
+
+class DryOps final : public CheckingOps {
+ public:
+  explicit DryOps(const Ops& real) : real_(real) {}
 
   size_t scratch_bytes(const GemmArgs& args) const override { return real_.scratch_bytes(args); }
   size_t scratch_bytes(const NormBackwardArgs& args) const override { return real_.scratch_bytes(args); }
@@ -80,8 +84,24 @@ class DryOps final : public Ops {
   const Ops& real_;
 };
 
+class DryCudaOps final : public CheckingOps {
+ public:
+  size_t scratch_bytes(const GemmArgs& args) const override { return cuda::gemm_scratch_bytes(args); }
+  size_t scratch_bytes(const NormBackwardArgs& args) const override { return cuda::norm_scratch_bytes(args); }
+  size_t scratch_bytes(const AttentionArgs& args) const override { return cuda::attention_scratch_bytes(args); }
+  size_t scratch_bytes(const AttentionBackwardArgs& args) const override { return cuda::attention_scratch_bytes(args); }
+  size_t embedding_scratch_bytes(int64_t tokens, int64_t rows) const override {
+    return cuda::embedding_scratch_bytes(tokens, rows);
+  }
+  size_t bias_scratch_bytes(int64_t rows, int64_t columns) const override {
+    return cuda::bias_scratch_bytes(rows, columns);
+  }
+  size_t sum_scratch_bytes() const override { return cuda::kSumScratchBytes; }
+};
+
 }  // namespace
 
 std::unique_ptr<Ops> make_dry_ops(const Ops& real) { return std::make_unique<DryOps>(real); }
+std::unique_ptr<Ops> make_dry_cuda_ops() { return std::make_unique<DryCudaOps>(); }
 
 }  // namespace trident

@@ -43,7 +43,7 @@ FAMILIES = [("attention_plain", "cuda: attention", PLAIN_CASES),
             ("pointwise", "[elementwise],[dropout]", []),
             ("", "[elementwise],[activation],[dropout],[optimizer],[loss]", [])]
 HOST = ["core/run/run.cpp", "core/train/state.cpp", "core/train/zero_store.cpp", "core/train/executor.cpp",
-        "core/train/optimizer.cpp", "core/comm/nccl_comm.cpp", "core/device/cuda_device.cpp"]
+        "core/train/optimizer.cpp", "core/model/linear.cpp", "core/comm/nccl_comm.cpp", "core/device/cuda_device.cpp"]
 
 # Bounds of loops over registers: part of a type, no guard.
 CONSTANT = r"(\w+::)?k[A-Z]\w*|\d+|[A-Z]+|static_cast<int>\(sizeof\(T\)\)"
@@ -222,7 +222,7 @@ class Mutator:
         return line if line != before else self.choice(path, number, line)
 
     def host_line(self, path, number, line, _):
-        line = self.statement(path, number, line, r"device_?\.wait\(.*\);", "event wait")
+        line = self.statement(path, number, line, r"(ex\.)?device_?\.wait\(.*\);", "event wait")
         line = self.statement(path, number, line, r"(shared_\.)?device_?(\.|->)synchronize\(.*\);", "host wait")
         line = self.statement(path, number, line, r"check_cuda\(cuda(Event|Stream)Synchronize[^;]*;", "host wait")
         return self.statement(path, number, line, r"check_cuda\(cudaStreamWaitEvent.*\);", "event wait")

@@ -102,7 +102,10 @@ class CpuDevice final : public Device {
     submit(stream, [tensor] { std::memset(tensor.data, 0, tensor.bytes()); });
   }
 
-  Stream stream(Role role) override { return streams_[static_cast<size_t>(role)].handle(); }
+  Stream stream(Role role) override {
+    if (role == Role::tensor) role = Role::compute;
+    return streams_[static_cast<size_t>(role)].handle();
+  }
   Event record(Stream stream) override { return HostStream::of(stream).event(); }
   void wait(Stream stream, Event event) override { wait_event(HostStream::of(stream), event); }
   void synchronize(Stream stream) override {
@@ -138,7 +141,7 @@ class CpuDevice final : public Device {
   std::unique_ptr<Ops> ops_;
   mutable std::mutex mutex_;
   std::list<Allocation> table_;
-  // One per Role, in its order.
+  // One per Role but the last, in its order.
   std::array<HostStream, 4> streams_ = {HostStream(HostStream::Mode::in_place), HostStream(HostStream::Mode::worker),
                                         HostStream(HostStream::Mode::worker), HostStream(HostStream::Mode::worker)};
 };

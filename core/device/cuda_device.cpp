@@ -25,7 +25,7 @@
 namespace trident {
 namespace {
 
-constexpr size_t kRoles = 4;
+constexpr size_t kRoles = 5;
 constexpr size_t kEvents = 512;  // per stream
 
 /// Throws RunError with CUDA's words.
@@ -85,7 +85,8 @@ class CudaDevice final : public Device {
     check_cuda(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "cudaDeviceGetStreamPriorityRange");
     for (size_t i = 0; i < kRoles; ++i) {
       // Communication first: what it waits for is already there, and others wait for it.
-      const bool urgent = static_cast<Role>(i) == Role::comm || static_cast<Role>(i) == Role::send;
+      const Role role = static_cast<Role>(i);
+      const bool urgent = role == Role::comm || role == Role::tensor || role == Role::send;
       streams_[i] = std::make_unique<CudaStream>(urgent ? highest : lowest);
     }
     ops_ = make_cuda_ops();

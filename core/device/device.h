@@ -54,6 +54,7 @@ enum class Role : uint8_t {
   comm,     ///< reductions and gathers of the data axis, overlapped with backward
   send,     ///< pipeline sends, overlapped with compute
   copy,     ///< host <-> device copies
+  tensor,   ///< collectives of the tensor axis, overlapped with products; on the CPU: the compute stream
 };
 
 /// A line of the allocation table.
@@ -92,10 +93,11 @@ class Device {
   virtual const Ops& ops() const = 0;
 };
 
-/// The CPU. Compute runs in the calling thread (kernels use OpenMP inside); every other role is one worker thread,
-/// started on first use. Work that throws poisons its stream: the exception comes out of the next synchronize or wait,
-/// and work submitted to it later is dropped. `ops` replaces the CPU kernels, for tests against the reference table.
-/// The device must outlive its Memory.
+/// The CPU. Compute runs in the calling thread (kernels use OpenMP inside), and so do the tensor axis's collectives: a
+/// thread that adds would take a core from the product beside it. Every other role is one worker thread, started on
+/// first use. Work that throws poisons its stream: the exception comes out of the next synchronize or wait, and work
+/// submitted to it later is dropped. `ops` replaces the CPU kernels, for tests against the reference table. The device
+/// must outlive its Memory.
 std::unique_ptr<Device> make_cpu_device(std::unique_ptr<Ops> ops = nullptr);
 
 /// The CPU device's streams accept host functions; MPI collectives are submitted this way. Blocking when the stream

@@ -62,28 +62,24 @@ Tensor Attention::forward(Exec& ex, const BlockParams& p, Tensor h_RD, Saved& sa
 }
 
 Tensor Attention::backward(Exec& ex, const BlockParams& p, Tensor dz_RD, Saved& saved) const {
-  const int64_t tokens = ex.tokens(), rows = dz_RD.dim[0];
+  const int64_t tokens = ex.tokens();
   const Tensor lse = saved.pop(), out = saved.pop(), qkv = saved.pop(), h_RD = saved.pop();
 
   Tensor dh_TD = ex.scratch.alloc(ex.dtype, {tokens, shape_.hidden});
+  const ScratchScope scope(ex.scratch);
+  Tensor dqkv = ex.scratch.alloc(ex.dtype, {tokens, qkv_width()});
   {
-    const ScratchScope scope(ex.scratch);
-    Tensor dqkv = ex.scratch.alloc(ex.dtype, {tokens, qkv_width()});
-    {
-      const ScratchScope inner(ex.scratch);
-      Tensor dout = ex.scratch.alloc(ex.dtype, {tokens, out.dim[1]});
-      Tensor dz_TD = enter(ex, dz_RD);
-      out_.backward_weight(ex, p, dz_TD, out);
-      out_.backward_input(ex, p, dout, dz_TD);
-      AttentionBackwardArgs args{.forward = core_args(ex, qkv, out, lse), .dqkv = dqkv, .dout = dout, .scratch = {}};
-      args.scratch = ex.scratch_for(ex.ops.scratch_bytes(args));
-      ex.ops.attention_backward(ex.stream, args);
-    }
-    if (shape_.position == PositionKind::rope) ex.ops.rope(ex.stream, rope_args(dqkv, true));
-    qkv_.backward_weight(ex, p, dqkv, enter(ex, h_RD));
-    qkv_.backward_input(ex, p, dh_TD, dqkv);
+    const ScratchScope inner(ex.scratch);
+    Tensor dout = ex.scratch.alloc(ex.dtype, {tokens, out.dim[1]});
+    Tensor dz_TD = enter(ex, dz_RD);
+    out_.backward_weight(ex, p, dz_TD, out);
+    out_.backward_input(ex, p, dout, dz_TD);
+    AttentionBackwardArgs args{.forward = core_args(ex, qkv, out, lse), .dqkv = dqkv, .dout = dout, .scratch = {}};
+    args.scratch = ex.scratch_for(ex.ops.scratch_bytes(args));
+    ex.ops.attention_backward(ex.stream, args);
   }
-  return leave(ex, dh_TD, rows);
+  if (shape_.position == PositionKind::rope) ex.ops.rope(ex.stream, rope_args(dqkv, true));
+  return qkv_.backward(ex, p, dh_TD, dqkv, h_RD);
 }
 
 }  // namespace trident

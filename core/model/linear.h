@@ -19,6 +19,17 @@ Tensor enter(Exec&, Tensor x_RD);
 /// reduce-scatter to this rank's rows (into `out_RD`) with it. Returns the tensor that holds the result.
 Tensor leave(Exec&, Tensor partial_TD, int64_t rows);
 
+/// A collective that runs beside the compute stream (on Role::tensor), behind what compute had been given so far. What
+/// it reads and writes lives, and is not written, until `join`.
+struct Beside {
+  Tensor result;
+  Event done;
+};
+Beside enter_beside(Exec&, Tensor x_RD);
+Beside leave_beside(Exec&, Tensor partial_TD, int64_t rows);
+/// Later work of the compute stream comes after the collective; returns what it made.
+Tensor join(Exec&, const Beside&);
+
 /// y_TN = x_TK w_NK^T + b_N over `count` parameters fused along N (q|k|v), by their indices in the block.
 struct Linear {
   size_t weight = 0;  ///< index of the first weight in BlockParams
@@ -35,6 +46,9 @@ struct Linear {
   void backward_input(Exec&, const BlockParams&, Tensor dx_TK, Tensor dy_TN) const;
   /// dw_NK += dy^T x, db_N += column sums of dy.
   void backward_weight(Exec&, const BlockParams&, Tensor dy_TN, Tensor x_TK) const;
+  /// Both, of a column-parallel layer, with the doors around it: x_RK is what entered, the result, in dx_TK, what
+  /// leaves. The gather of x runs beside the first product, the sum of dx beside the second.
+  Tensor backward(Exec&, const BlockParams&, Tensor dx_TK, Tensor dy_TN, Tensor x_RK) const;
 };
 
 /// One of the tensors that a Linear fuses.

@@ -34,26 +34,22 @@ Tensor Mlp::forward(Exec& ex, const BlockParams& p, Tensor h_RD, Saved& saved) c
 }
 
 Tensor Mlp::backward(Exec& ex, const BlockParams& p, Tensor dz_RD, Saved& saved) const {
-  const int64_t tokens = ex.tokens(), rows = dz_RD.dim[0];
+  const int64_t tokens = ex.tokens();
   const Tensor act_TF = saved.pop(), up = saved.pop(), h_RD = saved.pop();
 
   Tensor dh_TD = ex.scratch.alloc(ex.dtype, {tokens, shape_.hidden});
+  const ScratchScope scope(ex.scratch);
+  Tensor dact_TF = ex.scratch.alloc(ex.dtype, {tokens, act_TF.dim[1]});
   {
-    const ScratchScope scope(ex.scratch);
-    Tensor dact_TF = ex.scratch.alloc(ex.dtype, {tokens, act_TF.dim[1]});
-    {
-      const ScratchScope inner(ex.scratch);
-      Tensor dz_TD = enter(ex, dz_RD);
-      down_.backward_weight(ex, p, dz_TD, act_TF);
-      down_.backward_input(ex, p, dact_TF, dz_TD);
-    }
-    // The up projection is not needed any more: its memory takes its gradient.
-    Tensor dup = up;
-    ex.ops.activation_backward(ex.stream, shape_.activation, dup, dact_TF, up);
-    up_.backward_weight(ex, p, dup, enter(ex, h_RD));
-    up_.backward_input(ex, p, dh_TD, dup);
+    const ScratchScope inner(ex.scratch);
+    Tensor dz_TD = enter(ex, dz_RD);
+    down_.backward_weight(ex, p, dz_TD, act_TF);
+    down_.backward_input(ex, p, dact_TF, dz_TD);
   }
-  return leave(ex, dh_TD, rows);
+  // The up projection is not needed any more: its memory takes its gradient.
+  Tensor dup = up;
+  ex.ops.activation_backward(ex.stream, shape_.activation, dup, dact_TF, up);
+  return up_.backward(ex, p, dh_TD, dup, h_RD);
 }
 
 }  // namespace trident

@@ -10,6 +10,8 @@
 #include "core/comm/dry_communicator.h"
 #include "core/device/dry_device.h"
 #include "core/plan/settings.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/dry_ops.h"
 
 namespace trident {
 namespace {
@@ -60,21 +62,27 @@ std::string rank_ranges(const std::vector<int>& ranks) {
 }  // namespace
 
 bool RankPlan::same_bytes(const RankPlan& other) const {
-  return parts == other.parts &&
-         std::equal(rows.begin(), rows.end(), other.rows.begin(), other.rows.end(),
-                    [](const PlanRow& a, const PlanRow& b) { return a.what == b.what && a.bytes == b.bytes; });
+  return parts == other.parts && std::equal(rows.begin(), rows.end(), other.rows.begin(), other.rows.end(),
+                                            [](const PlanRow& a, const PlanRow& b) {
+                                              return a.what == b.what && a.place == b.place && a.bytes == b.bytes;
+                                            });
 }
 
 std::vector<PlanRow> allocation_rows(const std::vector<Allocation>& allocations) {
   std::vector<PlanRow> rows;
   for (const Allocation& a : allocations) {
     const std::string what = a.name.substr(0, a.name.find(':'));
-    auto row = std::find_if(rows.begin(), rows.end(), [&](const PlanRow& r) { return r.what == what; });
-    if (row == rows.end()) row = rows.insert(rows.end(), {.what = what});
+    auto row =
+        std::find_if(rows.begin(), rows.end(), [&](const PlanRow& r) { return r.what == what && r.place == a.place; });
+    if (row == rows.end()) row = rows.insert(rows.end(), {.what = what, .place = a.place});
     ++row->count;
     row->bytes += a.bytes;
   }
   return rows;
+}
+
+std::unique_ptr<Ops> planning_ops(const Config& config) {
+  return config.device == DeviceKind::cpu ? make_cpu_ops() : make_dry_cuda_ops();
 }
 
 RankPlan plan_rank(const Config& config, int rank, const Ops& ops) {
@@ -87,7 +95,8 @@ RankPlan plan_rank(const Config& config, int rank, const Ops& ops) {
   RankPlan plan{.rank = rank, .at = grid.at, .rows = allocation_rows(device->allocations())};
   plan.parts = parts_of(options.shape, engine.store.blocks());
   for (const int64_t block : engine.store.blocks()) plan.parameters += engine.store.layout(block).numel;
-  for (const PlanRow& row : plan.rows) plan.device_bytes += row.bytes;
+  for (const PlanRow& row : plan.rows)
+    (row.place == Place::device ? plan.device_bytes : plan.pinned_bytes) += row.bytes;
   if (config.checkpoint.async) plan.staging_bytes = state_bytes(engine.store);
   return plan;
 }
@@ -110,10 +119,15 @@ std::string describe(const RankPlan& plan) {
   out << "stage " << plan.at.pipeline << ":";
   for (const std::string& part : plan.parts) out << ' ' << part << (&part == &plan.parts.back() ? "" : ",");
   out << "; " << plan.parameters << " parameters each\n";
-  for (const PlanRow& r : plan.rows) {
-    if (r.bytes > 0) row(build_string(r.what, " (", r.count, ")"), r.bytes);
-  }
+  const auto rows_of = [&](bool device) {
+    for (const PlanRow& r : plan.rows) {
+      if (r.bytes > 0 && (r.place == Place::device) == device) row(build_string(r.what, " (", r.count, ")"), r.bytes);
+    }
+  };
+  rows_of(true);
   row("device, in all", plan.device_bytes);
+  rows_of(false);
+  if (plan.pinned_bytes > 0) row("host, pinned, in all", plan.pinned_bytes);
   if (plan.staging_bytes > 0) row("host, while a checkpoint is written", plan.staging_bytes);
   return out.str();
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@ namespace trident {
 /// A row of the memory table: everything allocated under names with this text before the colon.
 struct PlanRow {
   std::string what;  ///< "parameters", "activations", ...
+  Place place = Place::device;
   int64_t count = 0;
   size_t bytes = 0;
 };
@@ -26,9 +28,10 @@ struct RankPlan {
   std::vector<std::string> parts;  ///< "embedding", "layers 0-5", "head"
   std::vector<PlanRow> rows;
   size_t device_bytes = 0;
+  size_t pinned_bytes = 0;   ///< host memory that the device copies from and to
   size_t staging_bytes = 0;  ///< host memory of an asynchronous checkpoint; 0 when checkpoints are synchronous
 
-  /// The same parts and device bytes in every row.
+  /// The same parts, and the same bytes in every row.
   bool same_bytes(const RankPlan&) const;
 };
 
@@ -38,15 +41,20 @@ struct Plan {
   std::vector<RankPlan> ranks;
 };
 
+/// Answers how much scratch the operations take on the config's device, in every build and on every machine. (On GPUs:
+/// those of our own kernels; a run knows what a library asks for.)
+std::unique_ptr<Ops> planning_ops(const Config&);
+
 /// Plans every rank of a resolved config. `ops` answers how much scratch the operations take.
 Plan make_plan(const Config&, const Ops& ops);
 /// One rank of it: what a rank compares its own allocations with.
 RankPlan plan_rank(const Config&, int rank, const Ops& ops);
 
-/// Sums allocations by the text before the colon of their names, in order of first appearance.
+/// Sums allocations by place and the text before the colon of their names, in order of first appearance.
 std::vector<PlanRow> allocation_rows(const std::vector<Allocation>&);
 
-/// One rank's table as text: what it holds, then bytes by purpose with the number of buffers.
+/// One rank's table as text: what it holds, then bytes by purpose with the number of buffers, the device's and the
+/// host's apart.
 std::string describe(const RankPlan&);
 /// The plan as text: the grid, then a table for each group of ranks with equal bytes.
 std::string describe(const Plan&, const Config&);

@@ -179,9 +179,10 @@ double Trainer::world_reduce(double value, Reduce how) {
 
 void Trainer::compare_with_plan() {
   const RankPlan mine = plan_rank(config_, world_.rank(), run_->device().ops());
-  size_t allocated = 0;
-  for (const Allocation& a : run_->device().allocations()) allocated += a.bytes;
-  ensure(mine.device_bytes == allocated, "the plan is the program: planned and allocated bytes are equal");
+  size_t allocated = 0, pinned = 0;
+  for (const Allocation& a : run_->device().allocations()) (a.place == Place::device ? allocated : pinned) += a.bytes;
+  ensure(mine.device_bytes == allocated && mine.pinned_bytes == pinned,
+         "the plan is the program: planned and allocated bytes are equal");
   const auto resident = static_cast<int64_t>(world_reduce(static_cast<double>(peak_resident_bytes()), Reduce::max));
   if (!root()) return;
   const std::string measured = build_string("memory: planned ", format_bytes(static_cast<int64_t>(mine.device_bytes)),

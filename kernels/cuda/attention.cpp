@@ -27,8 +27,6 @@ Dropout dropout_of(const AttentionArgs& args) {
   return d;
 }
 
-int64_t padded(int64_t context) { return (context + kPadding - 1) / kPadding * kPadding; }
-
 bool aligned16(const Tensor& t) { return reinterpret_cast<uintptr_t>(t.data) % 16 == 0; }
 
 /// Rows of 64, 96 or 128 16-bit elements keep every row 16-byte aligned when the tensor is. The running maximum is kept
@@ -53,7 +51,7 @@ void check_limits(const AttentionArgs& args) {
 
 Geometry::Geometry(const AttentionArgs& args)
     : context(static_cast<int>(args.context)),
-      padded(static_cast<int>(attention::padded(args.context))),
+      padded(static_cast<int>(padded_context(args.context))),
       heads(static_cast<int>(args.heads)),
       kv_heads(static_cast<int>(args.kv_heads)),
       head_size(static_cast<int>(args.head_size)),
@@ -91,14 +89,6 @@ void attention_backward(cudaStream_t stream, const AttentionBackwardArgs& args) 
   } else {
     backward_plain(stream, args, geometry, statistics);
   }
-}
-
-size_t attention_scratch_bytes(const AttentionArgs&) { return 0; }
-
-size_t attention_scratch_bytes(const AttentionBackwardArgs& args) {
-  const AttentionArgs& f = args.forward;
-  const int64_t rows = f.qkv.dim[0] / f.context * f.heads * attention::padded(f.context);
-  return static_cast<size_t>(2 * rows) * sizeof(float);
 }
 
 }  // namespace trident::cuda

@@ -7,12 +7,13 @@
 #include <cuda_runtime_api.h>
 
 #include "core/base/rng.h"
+#include "kernels/gpu_scratch.h"
 #include "kernels/ops.h"
 
 namespace trident::cuda::attention {
 
 constexpr float kLog2E = 1.44269504088896340736f;
-constexpr int kPadding = 128;      ///< no tile of queries is longer
+constexpr int kPadding = kAttentionPadding;
 constexpr int kLargestHead = 256;  ///< of the plain kernels
 
 /// Dropout of probabilities. A probability has one word (ops.h); 4 consecutive keys of a query share a Philox block.

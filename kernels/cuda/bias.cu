@@ -80,12 +80,6 @@ void column_sums(cudaStream_t stream, float* sum_SN, Tensor x_TN, int64_t slab_r
   }
 }
 
-/// At least 128 rows a slab, so that the slabs' sums stay below 3 % of the traffic, and at most 128 slabs.
-int64_t slab_rows_of(int64_t rows) {
-  constexpr int64_t kMinRows = 128, kMaxSlabs = 128;
-  return std::max(kMinRows, ceil_div(ceil_div(rows, kMaxSlabs), kTileRows) * kTileRows);
-}
-
 }  // namespace
 
 void bias_add(cudaStream_t stream, Tensor x_TN, Tensor b_N) {
@@ -107,15 +101,10 @@ void bias_add(cudaStream_t stream, Tensor x_TN, Tensor b_N) {
   });
 }
 
-size_t bias_scratch_bytes(int64_t rows, int64_t columns) {
-  const int64_t slabs = ceil_div(rows, slab_rows_of(rows));
-  return slabs > 1 ? static_cast<size_t>(slabs * columns) * sizeof(float) : 0;
-}
-
 void bias_backward(cudaStream_t stream, Tensor db_N, Tensor dy_TN, Tensor scratch) {
   const int64_t rows = dy_TN.dim[0], columns = dy_TN.dim[1];
   if (dy_TN.numel() == 0) return;
-  const int64_t slab_rows = slab_rows_of(rows), slabs = ceil_div(rows, slab_rows);
+  const int64_t slab_rows = bias_slab_rows(rows), slabs = ceil_div(rows, slab_rows);
   with_float(dy_TN.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     if (slabs == 1) {

@@ -129,7 +129,7 @@ class CudaOps final : public Ops {
     cuda::sum(of(stream), out_1, x, scratch);
   }
 
-  size_t scratch_bytes(const GemmArgs& args) const override { return gemm_.scratch_bytes(args); }
+  size_t scratch_bytes(const GemmArgs& args) const override { return cuda::gemm_scratch_bytes(args); }
   size_t scratch_bytes(const NormBackwardArgs& args) const override { return cuda::norm_scratch_bytes(args); }
   size_t scratch_bytes(const AttentionArgs& args) const override { return cuda::attention_scratch_bytes(args); }
   size_t scratch_bytes(const AttentionBackwardArgs& args) const override { return cuda::attention_scratch_bytes(args); }

@@ -137,8 +137,6 @@ void embedding_forward(cudaStream_t stream, Tensor y_TD, Tensor id_T, Tensor tab
   });
 }
 
-size_t embedding_scratch_bytes(int64_t tokens, int64_t) { return static_cast<size_t>(tokens) * 2 * sizeof(int32_t); }
-
 void embedding_backward(cudaStream_t stream, Tensor dtable_VD, Tensor id_T, Tensor dy_TD, int64_t first_id,
                         Tensor scratch) {
   const int64_t tokens = dy_TD.dim[0], width = dy_TD.dim[1], rows = dtable_VD.dim[0];

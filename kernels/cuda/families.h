@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/gpu_scratch.h"
 #include "kernels/ops.h"
 
 namespace trident::cuda {
@@ -20,26 +21,21 @@ void gemm_handwritten(cudaStream_t, const GemmArgs&);
 
 void norm_forward(cudaStream_t, const NormArgs&);
 void norm_backward(cudaStream_t, const NormBackwardArgs&);
-size_t norm_scratch_bytes(const NormBackwardArgs&);
 
 void rope(cudaStream_t, const RopeArgs&);
 void attention_forward(cudaStream_t, const AttentionArgs&);
 void attention_backward(cudaStream_t, const AttentionBackwardArgs&);
-size_t attention_scratch_bytes(const AttentionArgs&);
-size_t attention_scratch_bytes(const AttentionBackwardArgs&);
 
 void activation_forward(cudaStream_t, ActivationKind, Tensor y_TF, Tensor x);
 void activation_backward(cudaStream_t, ActivationKind, Tensor dx, Tensor dy_TF, Tensor x);
 void dropout_add(cudaStream_t, Tensor y_TN, Tensor x_TN, Tensor z_TN, const DropoutSpec&);
 void bias_backward(cudaStream_t, Tensor db_N, Tensor dy_TN, Tensor scratch);
-size_t bias_scratch_bytes(int64_t rows, int64_t columns);
 void bias_add(cudaStream_t, Tensor x_TN, Tensor b_N);
 void add(cudaStream_t, Tensor y, Tensor x);
 void scale(cudaStream_t, Tensor y, Tensor x, float factor);
 
 void embedding_forward(cudaStream_t, Tensor y_TD, Tensor id_T, Tensor table_VD, int64_t first_id);
 void embedding_backward(cudaStream_t, Tensor dtable_VD, Tensor id_T, Tensor dy_TD, int64_t first_id, Tensor scratch);
-size_t embedding_scratch_bytes(int64_t tokens, int64_t rows);
 void position_forward(cudaStream_t, Tensor y_TD, Tensor table_PD, int64_t first_row, int64_t context);
 void position_backward(cudaStream_t, Tensor dtable_PD, Tensor dy_TD, int64_t first_row, int64_t context);
 
@@ -52,8 +48,6 @@ void softmax_loss(cudaStream_t, Tensor loss_T, Tensor logits_TV, Tensor max_T, T
 void adamw(cudaStream_t, const AdamWArgs&);
 void step_sums(cudaStream_t, const StepSumsArgs&);
 void step_control(cudaStream_t, const StepControlArgs&);
-/// Partial sums wait in `scratch`, at least kSumScratchBytes.
-constexpr size_t kSumScratchBytes = 1024 * sizeof(double);
 void sum_squares(cudaStream_t, Tensor out_1, Tensor x, Tensor scratch);
 void sum(cudaStream_t, Tensor out_1, Tensor x, Tensor scratch);
 

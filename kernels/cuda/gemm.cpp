@@ -32,9 +32,6 @@ namespace trident::cuda {
 namespace {
 
 constexpr int kCandidates = 8;
-constexpr size_t kWorkspaceAlignment = 256;  // cublasLtMatmul
-constexpr size_t kScratchAlignment = 64;     // kernels/ops.h
-constexpr size_t kMaxWorkspace = size_t{32} << 20;
 
 int64_t inner_of(const GemmArgs& args) { return args.transpose_a ? args.a.dim[0] : args.a.dim[1]; }
 
@@ -64,19 +61,6 @@ cudaDataType type_of(DType dtype) {
     case DType::f16: return CUDA_R_16F;
     default: throw InternalError(build_string("gemm: the CUDA table has no ", dtype_name(dtype)));
   }
-}
-
-/// Room for the partial sums of eight parts of K, in whole 4 KiB; what NVIDIA recommends for Hopper at most.
-size_t workspace_bytes(const GemmArgs& args) {
-  const size_t partial = static_cast<size_t>(args.c_MN.numel()) * sizeof(float);
-  return std::min(kMaxWorkspace, (8 * partial + 4095) / 4096 * 4096);
-}
-
-/// f32 values that lie behind the workspace: the bias as f32, since cuBLASLt wants it in D's type, or the bias
-/// gradient.
-int64_t vector_length(const GemmArgs& args) {
-  if (args.bias_grad_M.defined()) return args.c_MN.dim[0];
-  return args.bias_N.defined() && args.bias_N.dtype != args.c_MN.dtype ? args.c_MN.dim[1] : 0;
 }
 
 /// Where things lie in a call's scratch.
@@ -310,7 +294,7 @@ Gemm::Gemm() : table_(std::make_unique<Table>()) {}
 Gemm::~Gemm() = default;
 
 void Gemm::run(cudaStream_t stream, const GemmArgs& args) const {
-  ensure(args.scratch.bytes() >= scratch_bytes(args), "gemm: scratch holds scratch_bytes(args)");
+  ensure(args.scratch.bytes() >= gemm_scratch_bytes(args), "gemm: scratch holds scratch_bytes(args)");
   Fusion done = Fusion::none;
   if (args.c_MN.numel() > 0) {
     const Scratch scratch(args);
@@ -331,13 +315,6 @@ void Gemm::run(cudaStream_t stream, const GemmArgs& args) const {
   if (args.bias_grad_M.defined() && done != Fusion::bias_gradient) {
     cuda::bias_backward(stream, args.bias_grad_M, args.a, args.scratch);
   }
-}
-
-size_t Gemm::scratch_bytes(const GemmArgs& args) {
-  const size_t product = kWorkspaceAlignment - kScratchAlignment + workspace_bytes(args) +
-                         static_cast<size_t>(vector_length(args)) * sizeof(float);
-  if (!args.bias_grad_M.defined()) return product;
-  return std::max(product, bias_scratch_bytes(inner_of(args), args.c_MN.dim[0]));
 }
 
 }  // namespace trident::cuda

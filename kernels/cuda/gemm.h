@@ -17,8 +17,6 @@ class Gemm {
   ~Gemm();
   /// Throws RunError when cuBLASLt can't be initialised or fails; the message names the call and the status.
   void run(cudaStream_t, const GemmArgs&) const;
-  /// From the shapes and dtypes alone; needs no device.
-  static size_t scratch_bytes(const GemmArgs&);
 
  private:
   struct Table;

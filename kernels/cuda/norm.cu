@@ -331,14 +331,6 @@ constexpr int64_t kLongest = 512 * 32;
 /// Shared memory that a block may have on every architecture from sm_80 on (sm_86 has 99 KiB, the others more).
 constexpr int64_t kSharedBytes = 96 * 1024;
 
-/// Blocks of the backward kernel. At least kRowsPerBlock rows each, so that the partial sums are little beside the
-/// rows; at most what 108 SMs hold in two rounds. Of the shape only: results and scratch are the same on every device.
-int64_t backward_blocks(int64_t rows, int64_t width) {
-  constexpr int64_t kRowsPerBlock = 8;
-  const int64_t most = width <= 1024 ? 864 : width <= 4096 ? 432 : 216;
-  return std::min(most, ceil_div(rows, kRowsPerBlock));
-}
-
 /// True when every tensor that is present allows 16-byte accesses to its rows.
 bool all_vectorizable(std::initializer_list<Tensor> tensors, int64_t width) {
   return std::all_of(tensors.begin(), tensors.end(),
@@ -386,7 +378,7 @@ void norm_backward(cudaStream_t stream, const NormBackwardArgs& args) {
   const int64_t rows = forward.x_TD.dim[0], width = forward.x_TD.dim[1];
   if (rows == 0) return;
   ensure(args.scratch.bytes() >= norm_scratch_bytes(args), "norm_backward: scratch holds scratch_bytes(args)");
-  const int64_t blocks = backward_blocks(rows, width), sums = args.db_D.defined() ? 2 : 1;
+  const int64_t blocks = norm_backward_blocks(rows, width), sums = args.db_D.defined() ? 2 : 1;
   float* const partial_2ND = static_cast<float*>(args.scratch.data);
   const bool vectors = all_vectorizable({args.dx_TD, args.dy_TD, args.residual_TD, forward.x_TD, forward.w_D}, width);
   with_float(forward.x_TD.dtype, [&](auto tag) {
@@ -416,12 +408,6 @@ void norm_backward(cudaStream_t stream, const NormBackwardArgs& args) {
   check_launch(simt::launch(add_partials_kernel, grid, dim3(kStrip * kGroups), 0, stream, at<float>(args.dw_D),
                             or_null<float>(args.db_D), partial_2ND, static_cast<int>(blocks), static_cast<int>(width)),
                "norm_backward");
-}
-
-size_t norm_scratch_bytes(const NormBackwardArgs& args) {
-  const int64_t rows = args.forward.x_TD.dim[0], width = args.forward.x_TD.dim[1];
-  const int64_t sums = args.db_D.defined() ? 2 : 1;
-  return static_cast<size_t>(sums * backward_blocks(rows, width) * width) * sizeof(float);
 }
 
 }  // namespace trident::cuda

@@ -22,6 +22,7 @@ model: {MODEL, vocab: 257, context: 32}
 train: {steps: STEPS, global_batch: 8, micro_batch: 1, precision: fp32}
 optimizer: {lr: 3e-3, schedule: constant, warmup_steps: 4}
 data: {tokenizer: {kind: byte}, train: [{path: text}]}
+checkpoint: {async: false}
 log: {every: 100}
 """
 MODELS = {
@@ -33,6 +34,7 @@ GRIDS = {
     "alone": (1, []),
     "2x1x1": (2, ["parallel.pipeline=2"]),
     "1x2x1": (2, ["parallel.tensor=2", "parallel.sequence=true"]),
+    "1x2x1-whole": (2, ["parallel.tensor=2", "parallel.sequence=false"]),
     "1x1x2": (2, ["parallel.data=2", "zero.stage=1"]),
     "2x2x2": (8, ["parallel.pipeline=2", "parallel.tensor=2", "parallel.data=2", "parallel.sequence=true",
                   "zero.stage=1"]),
@@ -74,6 +76,18 @@ class SimtChecks:
         self.checks.that(f"{run}: runs to the end", whole, result)
         return (losses if whole else None), result
 
+    def plan(self, model, precision, grid):
+        """What `trident` without CUDA plans for GPUs is what rank 0 of the run allocated."""
+        ranks, overrides = GRIDS[grid]
+        arguments = ["plan", f"{model}.yaml", "--gpus", str(ranks), "--set", "device=cuda", "--set", f"train.precision={precision}"]
+        for override in overrides:
+            arguments += ["--set", override]
+        result = self.place.run(*arguments)
+        run = self.place.path / f"run-{model}-{precision}-{grid}-{self.options.device}-{self.options.policies[0]}"
+        allocated = (run / "plan.txt").read_text().split("\nmemory:")[0]
+        self.checks.that(f"{run.name}: its plan is what it allocated", allocated.strip() in result.out,
+                         f"{result}\nallocated:\n{allocated}")
+
     def compare(self, model, precision, grid):
         cpu, _ = self.losses(self.place.binary, model, precision, grid, "cpu")
         if cpu is None:
@@ -91,6 +105,7 @@ class SimtChecks:
             print(f"{what} (bound {bound:.1e}), {result.seconds:.1f} s", flush=True)
             self.checks.that(f"{what} within {bound:.1e}", worst <= bound)
             self.checks.that(f"{what}: it learns", simt[-1] < simt[0])
+        self.plan(model, precision, grid)
 
     def all(self):
         for model, text in MODELS.items():

@@ -30,10 +30,13 @@ out: run
 # Stages in the middle receive and send in both directions.
 FOUR_STAGES = ["--set", "out=four", "--set", "parallel.pipeline=4", "--set", "parallel.tensor=1", "--set",
                "parallel.sequence=false", "--set", "model.layers=4", "--set", "train.steps=1"]
+# Without sequence parallelism the tensor ranks sum by all-reduce.
+WHOLE_ROWS = ["--set", "out=whole", "--set", "parallel.sequence=false", "--set", "train.steps=1"]
 STORY = (
     ["train", "life.yaml", "--set", "train.steps=2"],
     ["train", "life.yaml", "--resume", "auto"],
     ["train", "life.yaml", *FOUR_STAGES],
+    ["train", "life.yaml", *WHOLE_ROWS],
     ["verify", "life.yaml", "--steps", "1"],
     ["generate", "life.yaml", "--prompt", "alpha", "--max-tokens", "2", "--temperature", "0"],
 )

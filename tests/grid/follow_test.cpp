@@ -40,18 +40,19 @@ std::vector<int64_t> some_rows(const Batch& batch) {
   return rows;
 }
 
-size_t allocated_bytes(const Device& device) {
+size_t allocated_bytes(const Device& device, Place place) {
   size_t bytes = 0;
-  for (const Allocation& a : device.allocations()) bytes += a.bytes;
+  for (const Allocation& a : device.allocations()) bytes += a.place == place ? a.bytes : 0;
   return bytes;
 }
 
 void check_plan(Run& run, const std::string& what) {
   const int rank = run.grid().world->rank();
-  const RankPlan plan = plan_rank(run.config(), rank, run.device().ops());
+  const RankPlan plan = plan_rank(run.config(), rank, *planning_ops(run.config()));
   INFO(what << ", rank " << rank);
   CHECK(plan.device_bytes > 0);
-  CHECK(plan.device_bytes == allocated_bytes(run.device()));
+  CHECK(plan.device_bytes == allocated_bytes(run.device(), Place::device));
+  CHECK(plan.pinned_bytes == allocated_bytes(run.device(), Place::pinned));
 }
 
 Showing show(Session& session, const Config& config, const std::string& what) {

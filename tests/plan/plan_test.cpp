@@ -34,6 +34,39 @@ TEST_CASE("allocations are summed by the text before the colon, in order of appe
   CHECK(rows[1].bytes == 7);
 }
 
+TEST_CASE("memory of one name in two places is two rows") {
+  const auto rows = allocation_rows({{"a", Place::device, 5}, {"a", Place::pinned, 7}});
+  REQUIRE(rows.size() == 2);
+  CHECK(rows[1].place == Place::pinned);
+  CHECK(rows[1].bytes == 7);
+}
+
+TEST_CASE("a plan for GPUs takes the CUDA kernels' scratch, and tells pinned host memory from the device's") {
+  const Config gpu = shipped("gpt2_124m.yaml", {"device=cuda"}, 1), cpu = shipped("gpt2_124m.yaml", {}, 1);
+  const RankPlan plan = plan_rank(gpu, 0, *planning_ops(gpu)), host = plan_rank(cpu, 0, *planning_ops(cpu));
+  // 1024 partial sums in double.
+  CHECK(bytes_of(plan, "scratch of sums") == 1024 * 8);
+  // Backward of the MLP needs most: dh and dact live, and the product of the weight gradient its workspace, 32 MiB.
+  CHECK(bytes_of(plan, "scratch") >= size_t{4096} * 768 * 2 * 5 + (size_t{32} << 20));
+  CHECK(bytes_of(plan, "scratch") != bytes_of(host, "scratch"));
+  for (const char* what : {"parameters", "gradients", "activations", "master weights", "losses"}) {
+    CHECK(bytes_of(plan, what) == bytes_of(host, what));
+  }
+  size_t device = 0, pinned = 0;
+  for (const PlanRow& row : plan.rows) {
+    const bool on_host = row.what.find("on the host") != std::string::npos;
+    CHECK((row.place == Place::pinned) == on_host);
+    (on_host ? pinned : device) += row.bytes;
+  }
+  CHECK(plan.device_bytes == device);
+  CHECK(plan.pinned_bytes == pinned);
+  // One slot's tokens and targets, i32.
+  CHECK(bytes_of(plan, "tokens, on the host") == size_t{2} * 4 * 4096);
+  const std::string text = describe(plan);
+  CHECK(text.find("device, in all") < text.find("tokens, on the host"));
+  CHECK(text.find("tokens, on the host") < text.find("host, pinned, in all"));
+}
+
 TEST_CASE("GPT-2 124M on one rank takes the bytes that can be counted by hand") {
   const auto ops = make_cpu_ops();
   const Plan plan = make_plan(shipped("gpt2_124m.yaml", {}, 1), *ops);
