@@ -7,9 +7,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 root=build/cuda
-tools=(nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm)
-packages=(nvidia-cuda-runtime nvidia-cuda-nvcc nvidia-cuda-crt nvidia-nvvm nvidia-cuda-cccl nvidia-cublas nvidia-nccl-cu13
-  nvidia-cudnn-cu13 nvidia-cudnn-frontend nvidia-nvtx)
+# The versions that the audit's verdicts (registers, spills) were made with; the disassemblers begin with 13.2.
+tools=(nvidia-cuda-cuobjdump==13.2.51 nvidia-cuda-nvdisasm==13.2.51)
+packages=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88
+  nvidia-cuda-cccl==13.0.85 nvidia-cublas==13.1.0.3 nvidia-nccl-cu13==2.28.9 nvidia-cudnn-cu13==9.19.0.56
+  nvidia-cudnn-frontend==1.32.0 nvidia-nvtx==13.0.85)
 case ${1:-} in
   "") wanted=("${packages[@]}" "${tools[@]}") mark=$root/.all ;;
   --tools) wanted=("${tools[@]}") mark=$root/.tools ;;
