@@ -82,7 +82,8 @@ struct ZeroConfig {
                        .range = between(0, 3),
                        .group = kSpeed,
                        .effect = "What is sharded over the data ranks: 0 nothing, 1 the optimizer state, 2 also the "
-                                 "gradients, 3 also the weights. The result is the same bit for bit."});
+                                 "gradients, 3 also the weights. 0 and 1 agree bit for bit, and so do 2 and 3, which "
+                                 "sum over the data ranks after every micro-batch."});
     visit(self.offload, {.name = "offload",
                          .group = kSpeed,
                          .effect = "Where the optimizer state lives: on the device, in host memory or on NVMe."});

@@ -23,7 +23,6 @@ std::vector<Problem> unsupported(const Config& c) {
       {c.model.attention.kind != AttentionKind::dense, "model.attention.kind", name(c.model.attention.kind), "dense"},
       {c.parallel.context > 1, "parallel.context", std::to_string(c.parallel.context), "1, with a larger tensor"},
       {c.parallel.expert > 1, "parallel.expert", std::to_string(c.parallel.expert), "1"},
-      {c.zero.stage > 1, "zero.stage", std::to_string(c.zero.stage), "1"},
       {c.zero.offload != Offload::none, "zero.offload", name(c.zero.offload), "none"},
       {c.train.precision == Precision::fp16, "train.precision", name(c.train.precision), "bf16"},
       {c.train.recompute != Recompute::none, "train.recompute", name(c.train.recompute),

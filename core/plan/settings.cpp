@@ -81,7 +81,7 @@ EngineOptions engine_options_of(const Config& c) {
                        .micro_batch = c.train.micro_batch,
                        .dtype = dtype,
                        .seed = static_cast<uint64_t>(c.train.seed)},
-          .zero = {.dtype = dtype, .stage = c.zero.stage, .tied = c.model.tie_embeddings},
+          .zero = {.dtype = dtype, .stage = c.zero.stage, .blocks = c.model.layers + 2, .tied = c.model.tie_embeddings},
           .adamw = {.beta1 = static_cast<float>(c.optimizer.betas[0]),
                     .beta2 = static_cast<float>(c.optimizer.betas[1]),
                     .eps = static_cast<float>(c.optimizer.eps),

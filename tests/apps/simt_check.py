@@ -3,8 +3,8 @@
 
     simt_check.py MPIEXEC TRIDENT TRIDENT_SIMT [--steps N] [--device simt|cuda] [--grids NAME...] [--policies NAME...]
 
-Models, grids and stream policies: a tiny GPT-2 and a tiny Llama, alone and on 2 pipeline stages x 2 tensor x 2 data with
-ZeRO-1, in fp32 and bf16; the policy decides when the emulated GPU does what was submitted, and must not matter. A report
+Models, grids and stream policies: a tiny GPT-2 and a tiny Llama, alone, on 2 pipeline stages x 2 tensor x 2 data with
+ZeRO-1, and on 2 data ranks with ZeRO-3, in fp32 and bf16; the policy decides when the emulated GPU does what was submitted, and must not matter. A report
 of the emulator (a race, a missing wait, a bad access) ends the run, so exit code 0 says there was none. With --device
 cuda the same trainings run on a GPU.
 """
@@ -36,6 +36,10 @@ GRIDS = {
     "1x2x1": (2, ["parallel.tensor=2", "parallel.sequence=true"]),
     "1x2x1-whole": (2, ["parallel.tensor=2", "parallel.sequence=false"]),
     "1x1x2": (2, ["parallel.data=2", "zero.stage=1"]),
+    "1x1x2-zero2": (2, ["parallel.data=2", "zero.stage=2"]),
+    # More layers than buffers that they take turns in.
+    "1x1x2-zero3": (2, ["parallel.data=2", "zero.stage=3", "model.layers=4"]),
+    "2x1x2-zero3": (4, ["parallel.pipeline=2", "parallel.data=2", "zero.stage=3"]),
     "2x2x2": (8, ["parallel.pipeline=2", "parallel.tensor=2", "parallel.data=2", "parallel.sequence=true",
                   "zero.stage=1"]),
 }
@@ -124,7 +128,7 @@ def main():
     parser.add_argument("simt")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--device", choices=("simt", "cuda"), default="simt")
-    parser.add_argument("--grids", nargs="+", choices=GRIDS, default=["alone", "2x2x2"])
+    parser.add_argument("--grids", nargs="+", choices=GRIDS, default=["alone", "1x1x2-zero3", "2x2x2"])
     parser.add_argument("--policies", nargs="+", choices=POLICIES)
     options = parser.parse_args()
     options.policies = options.policies or (POLICIES if options.device == "simt" else ["lazy"])

@@ -131,6 +131,8 @@ TEST_CASE("grids of 2 ranks follow one rank", "[ranks=2]") {
                      {gpt2(), "tensor: 2", 0, 4},
                      {dropout5(), "tensor: 2, sequence: true"},
                      {uneven(), "data: 2", 1, 3},
+                     {gpt2(), "data: 2", 2, 3},
+                     {llama(), "data: 2", 3, 1},
                      {llama(), "pipeline: 2, schedule: interleaved, virtual_stages: 2", 0, 1},
                  });
 }
@@ -140,6 +142,7 @@ TEST_CASE("grids of 3 ranks follow one rank", "[ranks=3]") {
                      {dropout5(), "pipeline: 3"},
                      {uneven(), "data: 3", 0},
                      {uneven(), "data: 3", 1, 1},
+                     {uneven(), "data: 3", 3, 1},
                      {llama(), "pipeline: 3, schedule: interleaved, virtual_stages: 2"},
                  });
 }
@@ -150,6 +153,8 @@ TEST_CASE("grids of 4 ranks follow one rank", "[ranks=4]") {
                      {wide_vocabulary(), "tensor: 4, sequence: true", 0, 1},
                      {gpt2(), "pipeline: 4"},
                      {dropout5(), "tensor: 2, data: 2, sequence: true", 1, 3},
+                     {dropout5(), "tensor: 2, data: 2, sequence: true", 2, 3},
+                     {gpt2(), "pipeline: 2, data: 2, schedule: gpipe", 3, 1},
                      {llama(), "pipeline: 2, tensor: 2, sequence: true"},
                  });
 }
@@ -157,6 +162,7 @@ TEST_CASE("grids of 4 ranks follow one rank", "[ranks=4]") {
 TEST_CASE("grids of 6 ranks follow one rank", "[ranks=6]") {
   check_grids(6, {
                      {dropout5(), "pipeline: 3, data: 2", 1},
+                     {dropout5(), "pipeline: 3, data: 2", 2, 1},
                      {uneven(), "tensor: 2, data: 3", 1},
                      {llama(), "pipeline: 3, tensor: 2, sequence: true, schedule: interleaved, virtual_stages: 2"},
                  });
@@ -165,6 +171,8 @@ TEST_CASE("grids of 6 ranks follow one rank", "[ranks=6]") {
 TEST_CASE("grids of 8 ranks follow one rank", "[ranks=8]") {
   check_grids(8, {
                      {dropout5(), "pipeline: 2, tensor: 2, data: 2, sequence: true", 1},
+                     {dropout5(), "pipeline: 2, tensor: 2, data: 2, sequence: true", 3},
+                     {llama(), "pipeline: 2, tensor: 2, data: 2, schedule: interleaved, virtual_stages: 2", 3, 1},
                      {gpt2(), "pipeline: 4, data: 2, schedule: gpipe", 0, 1},
                      {uneven(), "pipeline: 2, tensor: 4", 0, 3},
                      {llama(), "tensor: 4, data: 2", 1, 3},

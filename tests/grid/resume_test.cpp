@@ -42,7 +42,9 @@ TEST_CASE("a run goes on on any grid as if nothing had happened", "[ranks=8]") {
                        {{untied, "pipeline: 2, schedule: interleaved, virtual_stages: 3"}, {untied, "pipeline: 4"}},
                        {{untied, "tensor: 4, sequence: true"}, {untied, "pipeline: 3, data: 2", 1}}});
     handovers(odd, {{{odd, "data: 4", 1, 3}, {odd, "data: 3", 0}},
-                    {{odd, "data: 3", 1, 1}, {odd, "tensor: 4, data: 2", 1, 3}}});
+                    {{odd, "data: 3", 1, 1}, {odd, "tensor: 4, data: 2", 1, 3}},
+                    {{odd, "data: 3", 3, 1}, {odd, "pipeline: 2, data: 2", 2, 3}},
+                    {{odd, "data: 4", 2, 3}, {odd, "tensor: 2, data: 3", 3, 1}}});
   });
 }
 
