@@ -5,8 +5,10 @@
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
+#include <cstring>
 #include <exception>
 #include <memory>
+#include <new>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -52,7 +54,10 @@ LaunchInfo make_launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t smem,
     std::tuple<P...> args;
   };
   // One allocation for the call alone: the checked emulator lets a kernel read exactly this block of the host's heap.
-  std::shared_ptr<Call> call(new Call{kernel, {static_cast<P>(std::forward<A>(args))...}});
+  // Its padding is zero: what was there before could pass for a pointer that the kernel is given.
+  void* room = std::memset(::operator new(sizeof(Call)), 0, sizeof(Call));
+  std::shared_ptr<Call> call(new (room) Call{kernel, {static_cast<P>(std::forward<A>(args))...}});
+  std::apply([](auto&... arg) { (__builtin_clear_padding(&arg), ...); }, call->args);
   const auto body = [](void* params) {
     Call* c = static_cast<Call*>(params);
     std::apply(c->kernel, c->args);

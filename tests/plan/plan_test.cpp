@@ -86,18 +86,34 @@ TEST_CASE("GPT-2 124M on one rank takes the bytes that can be counted by hand") 
   CHECK(bytes_of(rank, "activations") < layers + layers / 10);
 }
 
-TEST_CASE("ZeRO-1 shards master weights and moments over the data ranks, and nothing else") {
+TEST_CASE("each ZeRO stage shards more over the data ranks, and nothing else") {
   const auto ops = make_cpu_ops();
-  const std::vector<std::string> dp4 = {"train.global_batch=16", "parallel.data=4", "zero.stage=0"};
-  std::vector<std::string> zero1 = dp4;
-  zero1.back() = "zero.stage=1";
-  const RankPlan whole = plan_rank(shipped("gpt2_124m.yaml", dp4, 4), 1, *ops);
-  const RankPlan shard = plan_rank(shipped("gpt2_124m.yaml", zero1, 4), 1, *ops);
-  for (const char* what : {"master weights", "first moments", "second moments"}) {
-    CHECK(bytes_of(whole, what) == 4 * bytes_of(shard, what));
+  const auto plan_at = [&](int stage) {
+    return plan_rank(shipped("gpt2_124m.yaml",
+                             {"train.global_batch=16", "parallel.data=4", "zero.stage=" + std::to_string(stage)}, 4),
+                     1, *ops);
+  };
+  const RankPlan whole = plan_at(0), one = plan_at(1), two = plan_at(2), three = plan_at(3);
+  for (const RankPlan* sharded : {&one, &two, &three}) {
+    for (const char* what : {"master weights", "first moments", "second moments"}) {
+      CHECK(bytes_of(whole, what) == 4 * bytes_of(*sharded, what));
+    }
+    CHECK(bytes_of(whole, "activations") == bytes_of(*sharded, "activations"));
   }
-  CHECK(bytes_of(whole, "gradients") == bytes_of(shard, "gradients"));
-  CHECK(bytes_of(whole, "activations") == bytes_of(shard, "activations"));
+  CHECK(bytes_of(whole, "gradients") == bytes_of(one, "gradients"));
+  CHECK(bytes_of(whole, "parameters") == bytes_of(one, "parameters"));
+  CHECK(bytes_of(whole, "parameters") == bytes_of(two, "parameters"));
+  CHECK(bytes_of(whole, "parameters") == 4 * bytes_of(three, "parameters"));
+
+  // A layer: 12 D^2 of matrices, 9 D of biases, 4 D of norms; all multiples of 128 elements.
+  const size_t d = 768, layer = 12 * d * d + 13 * d;
+  const auto all = static_cast<size_t>(whole.parameters), layers = 12 * layer;
+  for (const RankPlan* sharded : {&two, &three}) {
+    CHECK(bytes_of(*sharded, "gradients") == 4 * (all - layers) + 4 * layers / 4);
+    CHECK(bytes_of(*sharded, "gradients in use") == 2 * 4 * layer);
+  }
+  CHECK(bytes_of(two, "parameters in use") == 0);
+  CHECK(bytes_of(three, "parameters in use") == 2 * 2 * layer + 2 * (all - layers));
 }
 
 TEST_CASE("the first stage of 1F1B holds a slot for every stage behind it, GPipe one for every micro-batch") {

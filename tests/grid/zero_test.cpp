@@ -1,0 +1,56 @@
+// What ZeRO sends: the ledger's bytes of one step against the paper's volumes (Rajbhandari et al., ZeRO, arXiv
+// 1910.02054, section 7).
+#include <map>
+
+#include "core/comm/ledger.h"
+#include "grid/session.h"
+#include "support/catch.h"
+
+namespace trident::testing {
+namespace {
+
+/// Bytes that this rank sends over the data axis in the second step.
+int64_t data_bytes_of_a_step(Run& run, Ledger& ledger) {
+  const auto sent = [&] {
+    int64_t bytes = 0;
+    for (const auto& [key, volume] : ledger.volumes()) {
+      if (key.rfind("data.", 0) == 0) bytes += volume.bytes;
+    }
+    return bytes;
+  };
+  run.initialize();
+  run.train_step(false);
+  const int64_t before = sent();
+  run.train_step(false);
+  return sent() - before;
+}
+
+}  // namespace
+
+TEST_CASE("a step sends twice the parameters with ZeRO 0 to 2 and three times with ZeRO 3", "[ranks=2]") {
+  on_ranks(2, [&](Session& session) {
+    for (const TestModel* model : {&dropout5(), &llama()}) {
+      for (int stage = 0; stage <= 3; ++stage) {
+        const GridCase c{*model, "data: 2", stage, model->global_batch / 2};
+        session.with_run(session.config(c), [&](Run& run) {
+          const ZeroStore& store = run.engine().store;
+          int64_t all = 0, layers = 0, layer = 0;
+          const std::vector<int64_t> blocks = store.blocks();
+          for (const int64_t block : blocks) {
+            layer = store.layout(block).numel;
+            all += layer;
+            if (block != blocks.front() && block != blocks.back()) layers += layer;
+          }
+          layer = store.layout(1).numel;
+          // Of two ranks each sends half of a tensor, in f32. Backward does not gather again what is still there: the
+          // two ends, and the last two layers.
+          const int64_t psi = all * 4 / 2, again = (layers - 2 * layer) * 4 / 2;
+          INFO(c.name());
+          CHECK(data_bytes_of_a_step(run, session.world().ledger()) == 2 * psi + (stage == 3 ? again : 0));
+        });
+      }
+    }
+  });
+}
+
+}  // namespace trident::testing
