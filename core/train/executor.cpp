@@ -54,7 +54,8 @@ Executor::Executor(const ExecutorOptions& options, const Stage& stage, BlockStor
   allocate();
 }
 
-void Executor::measure(size_t* saved_bytes, size_t* scratch_bytes) const {
+Executor::Sizes Executor::measure() const {
+  Sizes sizes;
   const std::unique_ptr<Device> device = make_dry_device(device_.ops());
   const auto tensor = make_dry_communicator("tensor", grid_.at.tensor, grid_.topology.tensor);
   DryStore store(stage_.layouts(grid_.topology.data), options_.dtype);
@@ -64,6 +65,9 @@ void Executor::measure(size_t* saved_bytes, size_t* scratch_bytes) const {
   for (int chunk = 0; chunk < stage_.chunks(); ++chunk) {
     for (const HeadMode mode : {HeadMode::train, HeadMode::logits}) {
       Saved saved{Arena{}};
+      Redo redo;
+      redo.input_TD = Tensor(nullptr, options_.dtype, {tokens_, stage_.shape().hidden});
+      Redo* const redone = options_.recompute ? &redo : nullptr;
       Exec ex{.ops = device->ops(),
               .device = *device,
               .stream = {},
@@ -78,17 +82,18 @@ void Executor::measure(size_t* saved_bytes, size_t* scratch_bytes) const {
                   .logits_PNV = Tensor(nullptr, DType::f32,
                                        {grid_.topology.tensor, max_logit_rows(), stage_.shape().local_vocab()})};
       const Tensor x_RD(nullptr, options_.dtype, {rows_, stage_.shape().hidden});
-      stage_.forward(ex, store, ledger, chunk, 0, stage_.first(chunk) ? Tensor{} : x_RD, saved);
-      if (mode == HeadMode::train) stage_.backward(ex, store, ledger, chunk, 0, false, x_RD, saved);
-      *saved_bytes = std::max(*saved_bytes, saved.peak());
+      stage_.forward(ex, store, ledger, chunk, 0, stage_.first(chunk) ? Tensor{} : x_RD, saved, redone);
+      if (mode == HeadMode::train) stage_.backward(ex, store, ledger, chunk, 0, false, x_RD, saved, redone);
+      sizes.saved = std::max(sizes.saved, saved.peak());
+      sizes.redo = std::max(sizes.redo, redo.saved.peak());
     }
   }
-  *scratch_bytes = scratch.peak();
+  sizes.scratch = scratch.peak();
+  return sizes;
 }
 
 void Executor::allocate() {
-  size_t saved_bytes = 0, scratch_bytes = 0;
-  measure(&saved_bytes, &scratch_bytes);
+  const Sizes sizes = measure();
   const ModelShape& shape = stage_.shape();
   const size_t row_bytes = activation_bytes(rows_, shape.hidden, options_.dtype);
   bool any_first = false, any_last = false, any_input = false;
@@ -104,7 +109,7 @@ void Executor::allocate() {
     const size_t input_bytes = any_input ? row_bytes : 0;
     const size_t id_bytes = any_first || any_last ? static_cast<size_t>(tokens_) * sizeof(int32_t) : 0;
     slot.memory =
-        device_.alloc(input_bytes + Arena::kAlign + saved_bytes, Place::device, build_string("activations: slot ", i));
+        device_.alloc(input_bytes + Arena::kAlign + sizes.saved, Place::device, build_string("activations: slot ", i));
     Arena arena(slot.memory.data(), slot.memory.bytes(), slot.memory.place());
     if (any_input) slot.input_RD = arena.alloc(options_.dtype, {rows_, shape.hidden});
     char* rest = slot.memory.data() == nullptr ? nullptr : static_cast<char*>(slot.memory.data()) + arena.used();
@@ -118,7 +123,8 @@ void Executor::allocate() {
     slot.targets_T = Tensor(id_bytes > 0 && ids != nullptr ? ids + id_bytes : nullptr, DType::i32, {tokens_},
                             slot.ids_memory.place());
   }
-  scratch_memory_ = device_.alloc(scratch_bytes, Place::device, "scratch");
+  if (options_.recompute) allocate_redo(sizes.redo);
+  scratch_memory_ = device_.alloc(sizes.scratch, Place::device, "scratch");
   scratch_ = Arena(scratch_memory_.data(), scratch_memory_.bytes(), scratch_memory_.place());
   for (size_t i = 0; i < 2; ++i) {
     // Two: a gradient is received while the one before is still being sent. Without a pipeline nothing is sent.
@@ -134,6 +140,15 @@ void Executor::allocate() {
       Tensor(nullptr, DType::f32, {grid_.topology.tensor, max_logit_rows(), shape.local_vocab()}, Place::device);
   logits_memory_ = device_.alloc(any_last ? logits_PNV_.bytes() : 0, Place::device, "logits of generated tokens");
   logits_PNV_.data = logits_memory_.data();
+}
+
+void Executor::allocate_redo(size_t saved_bytes) {
+  const Tensor input_TD(nullptr, options_.dtype, {stage_.keeps_parts(tokens_) ? tokens_ : 0, stage_.shape().hidden});
+  redo_memory_ = device_.alloc(input_TD.bytes() + Arena::kAlign + saved_bytes, Place::device, "recomputed activations");
+  Arena arena(redo_memory_.data(), redo_memory_.bytes(), redo_memory_.place());
+  redo_.input_TD = arena.alloc(options_.dtype, {input_TD.dim[0], input_TD.dim[1]});
+  char* rest = redo_memory_.data() == nullptr ? nullptr : static_cast<char*>(redo_memory_.data()) + arena.used();
+  redo_.saved = Saved(Arena(rest, redo_memory_.bytes() - arena.used(), redo_memory_.place()));
 }
 
 Exec Executor::exec(HeadMode mode, int64_t step, const Slot& slot) {
@@ -180,8 +195,9 @@ void Executor::run(const Instr& instr, const DataSource& data, int64_t step, int
       if (stage_.last(instr.chunk))
         ex.micro.loss_N = loss_N_.rows(instr.micro * loss_chunks_, (instr.micro + 1) * loss_chunks_);
       take(slot);
-      slot.output_RD = stage_.forward(ex, store_, ledger_, instr.chunk, instr.micro,
-                                      stage_.first(instr.chunk) ? Tensor{} : slot.input_RD, slot.saved, inspector_);
+      slot.output_RD =
+          stage_.forward(ex, store_, ledger_, instr.chunk, instr.micro,
+                         stage_.first(instr.chunk) ? Tensor{} : slot.input_RD, slot.saved, redo(), inspector_);
       break;
     }
     case Do::send_activation: send(slot, instr); break;
@@ -251,7 +267,7 @@ void Executor::backward(Slot& slot, const Instr& instr, int64_t step) {
   gradient_sending_[i] = false;
   Exec ex = exec(HeadMode::train, step, slot);
   stage_.backward(ex, store_, ledger_, instr.chunk, instr.micro, instr.micro + 1 == options_.micros, gradient_RD_[i],
-                  slot.saved, inspector_);
+                  slot.saved, redo(), inspector_);
   ensure(slot.saved.empty(), "backward takes all that forward saved");
   ++backwards_;
 }
@@ -282,8 +298,8 @@ void Executor::forward_only(const Batch& batch, HeadMode mode, int micro, LossSu
                  {logits_PNV_.dim[0], static_cast<int64_t>(rows.size()), logits_PNV_.dim[2]}, Place::device);
     }
     take(slot);
-    slot.output_RD =
-        stage_.forward(ex, store_, ledger_, chunk, micro, stage_.first(chunk) ? Tensor{} : slot.input_RD, slot.saved);
+    slot.output_RD = stage_.forward(ex, store_, ledger_, chunk, micro, stage_.first(chunk) ? Tensor{} : slot.input_RD,
+                                    slot.saved, redo());
     if (!stage_.last(chunk)) send(slot, instr(Do::send_activation));
   }
 }

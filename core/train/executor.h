@@ -21,6 +21,7 @@ struct ExecutorOptions {
   int64_t micro_batch = 1;  ///< sequences
   DType dtype = DType::f32;
   uint64_t seed = 0;
+  bool recompute = false;  ///< layers keep their inputs only
 };
 
 /// This rank's part of a pass over a global batch: zero on ranks that do not hold the loss (all stages but the last,
@@ -73,7 +74,12 @@ class Executor {
   };
 
   void allocate();
-  void measure(size_t* saved_bytes, size_t* scratch_bytes) const;
+  void allocate_redo(size_t saved_bytes);
+  struct Sizes {
+    size_t saved = 0, scratch = 0, redo = 0;  ///< bytes
+  };
+  Sizes measure() const;
+  Redo* redo() { return options_.recompute ? &redo_ : nullptr; }
   Exec exec(HeadMode, int64_t step, const Slot&);
   void run(const Instr&, const DataSource&, int64_t step, int64_t& tokens);
   /// Submits the batch's ids to the slot; returns the tokens of it that this rank counts, when it holds the loss.
@@ -100,7 +106,8 @@ class Executor {
   std::vector<Instr> schedule_;
   int64_t tokens_ = 0, rows_ = 0, loss_chunks_ = 0;
   std::vector<Slot> slots_;
-  Memory scratch_memory_, gradient_memory_[2], loss_memory_, logits_memory_;
+  Memory scratch_memory_, gradient_memory_[2], loss_memory_, logits_memory_, redo_memory_;
+  Redo redo_;
   Arena scratch_;
   Tensor gradient_RD_[2];  // received gradients, in turn; backward works in place and sends from here
   Event gradient_sent_[2];

@@ -32,8 +32,39 @@ std::vector<BlockLayout> Stage::layouts(int data) const {
   return layouts;
 }
 
+Tensor Stage::forward_dropping(Exec& ex, int64_t block, bool layer_follows, const BlockParams& params, Tensor x_RD,
+                               Saved& saved, Redo& redo) const {
+  redo.saved.reset();
+  const Tensor y_RD = module(block).forward(ex, params, x_RD, redo.saved);
+  const bool parts = keeps_parts(ex.tokens());
+  if (parts) {
+    const int64_t rows = x_RD.dim[0] / shape_.tensor, first = ex.tensor.rank() * rows;
+    const Tensor mine = saved.alloc(x_RD.dtype, {rows, x_RD.dim[1]});
+    ex.device.copy(mine, x_RD.rows(first, first + rows), ex.stream);
+    saved.push(mine);
+  } else {
+    saved.push(x_RD);
+  }
+  // The head keeps its input, and a send takes its time: only a layer's input may lie in the one room for all.
+  const Tensor kept = parts && layer_follows ? redo.input_TD : saved.alloc(y_RD.dtype, {y_RD.dim[0], y_RD.dim[1]});
+  ex.device.copy(kept, y_RD, ex.stream);
+  return kept;
+}
+
+void Stage::backward_redoing(Exec& ex, int64_t block, const BlockParams& params, Tensor dx_RD, Saved& saved,
+                             Redo& redo) const {
+  Tensor x_RD = saved.pop();
+  if (x_RD.dim[0] != dx_RD.dim[0]) {
+    ex.tensor.all_gather(redo.input_TD, x_RD, ex.stream);
+    x_RD = redo.input_TD;
+  }
+  redo.saved.reset();
+  module(block).forward(ex, params, x_RD, redo.saved);
+  module(block).backward(ex, params, dx_RD, redo.saved);
+}
+
 Tensor Stage::forward(Exec& ex, BlockStore& store, Ledger& ledger, int chunk, int micro, Tensor x_RD, Saved& saved,
-                      Inspector* inspector) const {
+                      Redo* redo, Inspector* inspector) const {
   const BlockRange range = ranges_.at(static_cast<size_t>(chunk));
   for (int64_t block = range.begin; block < range.end; ++block) {
     ledger.at(ex.step, "forward", static_cast<int>(block), micro);
@@ -41,10 +72,14 @@ Tensor Stage::forward(Exec& ex, BlockStore& store, Ledger& ledger, int chunk, in
     if (block + 1 < range.end) store.prefetch(block + 1);
     if (inspector != nullptr) inspector->before_forward(block, module(block), params);
     const size_t kept = saved.kept().size();
-    x_RD = module(block).forward(ex, params, x_RD, saved);
+    const bool dropping = redo != nullptr && is_layer(block);
+    x_RD = dropping
+               ? forward_dropping(ex, block, block + 1 < range.end && is_layer(block + 1), params, x_RD, saved, *redo)
+               : module(block).forward(ex, params, x_RD, saved);
     if (inspector != nullptr) {
       const bool head = block == shape_.layers + 1;
-      inspector->after_forward(block, micro, saved.kept().subspan(kept), x_RD, head ? ex.micro.loss_N : Tensor{});
+      inspector->after_forward(block, micro, dropping ? redo->saved.kept() : saved.kept().subspan(kept), x_RD,
+                               head ? ex.micro.loss_N : Tensor{});
     }
     store.release(block, ex.stream);
   }
@@ -52,13 +87,17 @@ Tensor Stage::forward(Exec& ex, BlockStore& store, Ledger& ledger, int chunk, in
 }
 
 void Stage::backward(Exec& ex, BlockStore& store, Ledger& ledger, int chunk, int micro, bool last_micro, Tensor dx_RD,
-                     Saved& saved, Inspector* inspector) const {
+                     Saved& saved, Redo* redo, Inspector* inspector) const {
   const BlockRange range = ranges_.at(static_cast<size_t>(chunk));
   for (int64_t block = range.end - 1; block >= range.begin; --block) {
     ledger.at(ex.step, "backward", static_cast<int>(block), micro);
     const BlockParams& params = store.acquire(block, Pass::backward, ex.stream);
     if (block > range.begin) store.prefetch(block - 1);
-    module(block).backward(ex, params, dx_RD, saved);
+    if (redo != nullptr && is_layer(block)) {
+      backward_redoing(ex, block, params, dx_RD, saved, *redo);
+    } else {
+      module(block).backward(ex, params, dx_RD, saved);
+    }
     if (inspector != nullptr) inspector->after_backward(block, micro, module(block), params, dx_RD);
     store.release(block, ex.stream);
     if (last_micro) store.grads_ready(block, ex.stream);

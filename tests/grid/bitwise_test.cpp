@@ -43,6 +43,16 @@ void check_zero_stages(int ranks, const std::vector<GridCase>& cases) {
   });
 }
 
+void check_recomputation(int ranks, const std::vector<GridCase>& cases) {
+  on_ranks(ranks, [&](Session& session) {
+    for (const GridCase& c : cases) {
+      GridCase redone = c;
+      redone.recompute = "full";
+      check_all_same(session, {c, redone});
+    }
+  });
+}
+
 }  // namespace
 
 TEST_CASE("ZeRO stages are the same bit for bit on 2 ranks", "[ranks=2]") {
@@ -66,6 +76,19 @@ TEST_CASE("with one micro-batch a step all ZeRO stages are the same bit for bit"
       check_all_same(session, {c, at_stage(c, 1), at_stage(c, 2), at_stage(c, 3)});
     }
   });
+}
+
+TEST_CASE("recomputation changes no bit on 2 ranks", "[ranks=2]") {
+  check_recomputation(2, {{dropout5(), "tensor: 2", 0, 2, "bf16"},
+                          {dropout5(), "tensor: 2, sequence: true", 0, 4},
+                          {llama(), "pipeline: 2, schedule: interleaved, virtual_stages: 2", 0, 1},
+                          {dropout5(), "data: 2", 3, 3}});
+}
+
+TEST_CASE("recomputation changes no bit on 4 ranks", "[ranks=4]") {
+  check_recomputation(4, {{dropout5(), "pipeline: 2, tensor: 2, schedule: gpipe", 0, 1},
+                          {uneven(), "tensor: 2, data: 2", 2, 3},
+                          {llama(), "pipeline: 2, data: 2", 3, 1, "bf16"}});
 }
 
 TEST_CASE("the schedules are the same bit for bit", "[ranks=2]") {

@@ -43,6 +43,7 @@ struct GridCase {
   int zero = 0;
   int64_t micro_batch = 2;
   std::string precision = "fp32";
+  std::string recompute = "none";
 
   std::string name() const;
 };

@@ -12,6 +12,7 @@ namespace {
 /// Bytes that this rank sends over the data axis in the second step.
 int64_t data_bytes_of_a_step(Run& run, Ledger& ledger) {
   const auto sent = [&] {
+    run.device().synchronize(run.device().stream(Role::comm));  // the weights of the step are still on their way
     int64_t bytes = 0;
     for (const auto& [key, volume] : ledger.volumes()) {
       if (key.rfind("data.", 0) == 0) bytes += volume.bytes;
@@ -45,7 +46,7 @@ TEST_CASE("a step sends twice the parameters with ZeRO 0 to 2 and three times wi
           // Of two ranks each sends half of a tensor, in f32. Backward does not gather again what is still there: the
           // two ends, and the last two layers.
           const int64_t psi = all * 4 / 2, again = (layers - 2 * layer) * 4 / 2;
-          INFO(c.name());
+          INFO(c.name() << ": parameters " << all << ", of layers " << layers << ", of one " << layer);
           CHECK(data_bytes_of_a_step(run, session.world().ledger()) == 2 * psi + (stage == 3 ? again : 0));
         });
       }
