@@ -25,7 +25,6 @@ std::vector<Problem> unsupported(const Config& c) {
       {c.parallel.expert > 1, "parallel.expert", std::to_string(c.parallel.expert), "1"},
       {c.zero.offload != Offload::none, "zero.offload", name(c.zero.offload), "none"},
       {c.train.precision == Precision::fp16, "train.precision", name(c.train.precision), "bf16"},
-      {c.train.recompute == Recompute::selective, "train.recompute", name(c.train.recompute), "full"},
       {c.data.tokenizer.kind == TokenizerKind::sentencepiece || c.data.tokenizer.kind == TokenizerKind::gpt2,
        "data.tokenizer.kind", name(c.data.tokenizer.kind), "byte, or none for data that is tokens already"},
   };

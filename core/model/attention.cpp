@@ -45,7 +45,6 @@ Tensor Attention::forward(Exec& ex, const BlockParams& p, Tensor h_RD, Saved& sa
   Tensor qkv = saved.alloc(ex.dtype, {tokens, qkv_width()});
   Tensor out = saved.alloc(ex.dtype, {tokens, shape_.local_heads() * shape_.head_size});
   Tensor lse = saved.alloc(ex.wide(), {tokens / shape_.context, shape_.local_heads(), shape_.context});
-  saved.push(h_RD);
   saved.push(qkv);
   saved.push(out);
   saved.push(lse);
@@ -61,9 +60,9 @@ Tensor Attention::forward(Exec& ex, const BlockParams& p, Tensor h_RD, Saved& sa
   return leave(ex, z_TD, rows);
 }
 
-Tensor Attention::backward(Exec& ex, const BlockParams& p, Tensor dz_RD, Saved& saved) const {
+Tensor Attention::backward(Exec& ex, const BlockParams& p, Tensor dz_RD, Tensor h_RD, Saved& saved) const {
   const int64_t tokens = ex.tokens();
-  const Tensor lse = saved.pop(), out = saved.pop(), qkv = saved.pop(), h_RD = saved.pop();
+  const Tensor lse = saved.pop(), out = saved.pop(), qkv = saved.pop();
 
   Tensor dh_TD = ex.scratch.alloc(ex.dtype, {tokens, shape_.hidden});
   const ScratchScope scope(ex.scratch);

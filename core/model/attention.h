@@ -17,10 +17,10 @@ class Attention {
  public:
   Attention(const ModelShape&, const std::string& name, std::vector<ParamSpec>& specs);
 
-  /// h_RD -> z_RD in scratch. Pushes h, qkv, the attention output and its log-sum-exp.
+  /// h_RD -> z_RD in scratch. Pushes qkv, the attention output and its log-sum-exp.
   Tensor forward(Exec&, const BlockParams&, Tensor h_RD, Saved&) const;
-  /// dz_RD -> dh_RD in scratch.
-  Tensor backward(Exec&, const BlockParams&, Tensor dz_RD, Saved&) const;
+  /// dz_RD -> dh_RD in scratch; h as forward had it.
+  Tensor backward(Exec&, const BlockParams&, Tensor dz_RD, Tensor h_RD, Saved&) const;
 
  private:
   AttentionArgs core_args(const Exec&, Tensor qkv, Tensor out, Tensor lse) const;

@@ -39,7 +39,9 @@ Head::Head(const ModelShape& shape) : shape_(shape), norm_(shape, "final_norm", 
 
 Tensor Head::forward(Exec& ex, const BlockParams& p, Tensor x_RD, Saved& saved) const {
   const int64_t tokens = ex.tokens(), rows = x_RD.dim[0];
-  Tensor h_RD = norm_.forward(ex, p, x_RD, saved);
+  Tensor h_RD = saved.alloc(ex.dtype, {rows, shape_.hidden});
+  const NormState norm = norm_.forward(ex, p, h_RD, x_RD, saved);
+  NormLayer::push(ex, norm, saved);
   // The gradient outlives forward; the gathered rows do not.
   Tensor dh_TD = ex.training() ? saved.alloc(ex.dtype, {tokens, shape_.hidden}) : Tensor{};
   const ScratchScope scope(ex.scratch);
@@ -99,7 +101,7 @@ void Head::logits_of_rows(Exec& ex, const BlockParams& p, Tensor h_TD) const {
 
 void Head::backward(Exec& ex, const BlockParams& p, Tensor dx_RD, Saved& saved) const {
   const Tensor dh_RD = saved.pop();
-  norm_.backward(ex, p, dx_RD, dh_RD, Tensor{}, saved);
+  norm_.backward(ex, p, dx_RD, dh_RD, Tensor{}, NormLayer::pop(ex, saved));
 }
 
 }  // namespace trident

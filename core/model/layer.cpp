@@ -26,15 +26,24 @@ Layer::Layer(const ModelShape& shape, int64_t index)
 Tensor Layer::forward(Exec& ex, const BlockParams& p, Tensor x_RD, Saved& saved) const {
   const int64_t rows = x_RD.dim[0];
   Tensor x1_RD = saved.alloc(ex.dtype, {rows, shape_.hidden}), y_RD = saved.alloc(ex.dtype, {rows, shape_.hidden});
-  Tensor h_RD;
+  const ScratchScope whole(ex.scratch);
+  const auto norm_output = [&] {
+    return ex.redo_cheap ? ex.scratch.alloc(ex.dtype, {rows, shape_.hidden})
+                         : saved.alloc(ex.dtype, {rows, shape_.hidden});
+  };
+  NormState norm2{.x_RD = {}, .rstd_T = {}, .mean_T = {}, .y_RD = norm_output()};
   {
     const ScratchScope scope(ex.scratch);
-    Tensor z_RD = attention_.forward(ex, p, norm1_.forward(ex, p, x_RD, saved), saved);
-    h_RD = norm2_.forward(ex, p, x1_RD, {x_RD, z_RD, residual_dropout(ex, shape_, attention_purpose_, rows)}, saved);
+    const NormState norm1 = norm1_.forward(ex, p, norm_output(), x_RD, saved);
+    Tensor z_RD = attention_.forward(ex, p, norm1.y_RD, saved);
+    NormLayer::push(ex, norm1, saved);
+    const ResidualJoin join{x_RD, z_RD, residual_dropout(ex, shape_, attention_purpose_, rows)};
+    norm2 = norm2_.forward(ex, p, norm2.y_RD, x1_RD, join, saved);
   }
   {
     const ScratchScope scope(ex.scratch);
-    Tensor z_RD = mlp_.forward(ex, p, h_RD, saved);
+    Tensor z_RD = mlp_.forward(ex, p, norm2.y_RD, saved);
+    NormLayer::push(ex, norm2, saved);
     ex.ops.dropout_add(ex.stream, y_RD, x1_RD, z_RD, residual_dropout(ex, shape_, mlp_purpose_, rows));
   }
   return y_RD;
@@ -52,13 +61,17 @@ void Layer::backward(Exec& ex, const BlockParams& p, Tensor dx_RD, Saved& saved)
   };
   {
     const ScratchScope scope(ex.scratch);
-    Tensor dh_RD = mlp_.backward(ex, p, through_dropout(mlp_purpose_), saved);
-    norm2_.backward(ex, p, dx_RD, dh_RD, dx_RD, saved);
+    const NormState norm2 = NormLayer::pop(ex, saved);
+    Tensor h_RD = norm2_.output(ex, p, norm2);
+    Tensor dh_RD = mlp_.backward(ex, p, through_dropout(mlp_purpose_), h_RD, saved);
+    norm2_.backward(ex, p, dx_RD, dh_RD, dx_RD, norm2);
   }
   {
     const ScratchScope scope(ex.scratch);
-    Tensor dh_RD = attention_.backward(ex, p, through_dropout(attention_purpose_), saved);
-    norm1_.backward(ex, p, dx_RD, dh_RD, dx_RD, saved);
+    const NormState norm1 = NormLayer::pop(ex, saved);
+    Tensor h_RD = norm1_.output(ex, p, norm1);
+    Tensor dh_RD = attention_.backward(ex, p, through_dropout(attention_purpose_), h_RD, saved);
+    norm1_.backward(ex, p, dx_RD, dh_RD, dx_RD, norm1);
   }
 }
 

@@ -17,12 +17,12 @@ Mlp::Mlp(const ModelShape& shape, const std::string& name, std::vector<ParamSpec
 Tensor Mlp::forward(Exec& ex, const BlockParams& p, Tensor h_RD, Saved& saved) const {
   const int64_t tokens = ex.tokens(), rows = h_RD.dim[0], ffn = shape_.ffn / shape_.tensor;
   Tensor up = saved.alloc(ex.dtype, {tokens, static_cast<int64_t>(up_.count) * ffn});
-  Tensor act_TF = saved.alloc(ex.dtype, {tokens, ffn});
-  saved.push(h_RD);
+  Tensor act_TF = ex.redo_cheap ? ex.scratch.alloc(ex.dtype, {tokens, ffn}) : saved.alloc(ex.dtype, {tokens, ffn});
   saved.push(up);
-  saved.push(act_TF);
+  if (!ex.redo_cheap) saved.push(act_TF);
 
-  if (is_gated(shape_.activation)) {
+  // An activation that is made again is made as it will be then: of the rounded projection.
+  if (is_gated(shape_.activation) || ex.redo_cheap) {
     up_.forward(ex, p, up, enter(ex, h_RD));
     ex.ops.activation_forward(ex.stream, shape_.activation, act_TF, up);
   } else {
@@ -33,15 +33,20 @@ Tensor Mlp::forward(Exec& ex, const BlockParams& p, Tensor h_RD, Saved& saved) c
   return leave(ex, z_TD, rows);
 }
 
-Tensor Mlp::backward(Exec& ex, const BlockParams& p, Tensor dz_RD, Saved& saved) const {
-  const int64_t tokens = ex.tokens();
-  const Tensor act_TF = saved.pop(), up = saved.pop(), h_RD = saved.pop();
+Tensor Mlp::backward(Exec& ex, const BlockParams& p, Tensor dz_RD, Tensor h_RD, Saved& saved) const {
+  const int64_t tokens = ex.tokens(), ffn = shape_.ffn / shape_.tensor;
+  Tensor act_TF = ex.redo_cheap ? Tensor{} : saved.pop();
+  const Tensor up = saved.pop();
 
   Tensor dh_TD = ex.scratch.alloc(ex.dtype, {tokens, shape_.hidden});
   const ScratchScope scope(ex.scratch);
-  Tensor dact_TF = ex.scratch.alloc(ex.dtype, {tokens, act_TF.dim[1]});
+  Tensor dact_TF = ex.scratch.alloc(ex.dtype, {tokens, ffn});
   {
     const ScratchScope inner(ex.scratch);
+    if (ex.redo_cheap) {
+      act_TF = ex.scratch.alloc(ex.dtype, {tokens, ffn});
+      ex.ops.activation_forward(ex.stream, shape_.activation, act_TF, up);
+    }
     Tensor dz_TD = enter(ex, dz_RD);
     down_.backward_weight(ex, p, dz_TD, act_TF);
     down_.backward_input(ex, p, dact_TF, dz_TD);

@@ -80,6 +80,8 @@ struct Exec {
   DType dtype = DType::f32;  ///< of weights and activations
   uint64_t seed = 0;
   int64_t step = 0;
+  /// Selective recomputation: what is cheap (norms' outputs, activations) is not kept but made again in backward.
+  bool redo_cheap = false;
   MicroBatch micro;
 
   int64_t tokens() const { return micro.tokens_T.dim[0]; }

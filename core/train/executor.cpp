@@ -73,7 +73,8 @@ Executor::Sizes Executor::measure() const {
               .stream = {},
               .scratch = scratch,
               .tensor = *tensor,
-              .dtype = options_.dtype};
+              .dtype = options_.dtype,
+              .redo_cheap = options_.redo_cheap};
       ex.micro = {.tokens_T = Tensor(nullptr, DType::i32, {tokens_}),
                   .targets_T = Tensor(nullptr, DType::i32, {tokens_}),
                   .mode = mode,
@@ -159,7 +160,8 @@ Exec Executor::exec(HeadMode mode, int64_t step, const Slot& slot) {
           .tensor = *grid_.tensor,
           .dtype = options_.dtype,
           .seed = options_.seed,
-          .step = step};
+          .step = step,
+          .redo_cheap = options_.redo_cheap};
   ex.micro = {
       .tokens_T = slot.tokens_T, .targets_T = slot.targets_T, .first_sequence = slot.first_sequence, .mode = mode};
   return ex;

@@ -21,7 +21,8 @@ struct ExecutorOptions {
   int64_t micro_batch = 1;  ///< sequences
   DType dtype = DType::f32;
   uint64_t seed = 0;
-  bool recompute = false;  ///< layers keep their inputs only
+  bool recompute = false;   ///< layers keep their inputs only
+  bool redo_cheap = false;  ///< Exec::redo_cheap
 };
 
 /// This rank's part of a pass over a global batch: zero on ranks that do not hold the loss (all stages but the last,

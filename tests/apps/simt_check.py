@@ -4,8 +4,8 @@
     simt_check.py MPIEXEC TRIDENT TRIDENT_SIMT [--steps N] [--device simt|cuda] [--grids NAME...] [--policies NAME...]
 
 Models, grids and stream policies: a tiny GPT-2 and a tiny Llama, alone and on 2 pipeline stages x 2 tensor x 2 data with
-ZeRO-1, in fp32 and bf16, and on 2 data ranks with ZeRO-2 and ZeRO-3; the policy decides when the emulated GPU does what
-was submitted, and must not matter. A report of the emulator (a race, a missing wait, a bad access) ends the run, so exit
+ZeRO-1, in fp32 and bf16, on 2 data ranks with ZeRO-2 and ZeRO-3, and on 2 tensor ranks with recomputation; the policy
+decides when the emulated GPU does what was submitted, and must not matter. A report of the emulator (a race, a missing wait, a bad access) ends the run, so exit
 code 0 says there was none. With --device cuda the same trainings run on a GPU.
 """
 
@@ -36,6 +36,7 @@ GRIDS = {
     "1x2x1": (2, ["parallel.tensor=2", "parallel.sequence=true"]),
     "1x2x1-whole": (2, ["parallel.tensor=2", "parallel.sequence=false"]),
     "1x1x2": (2, ["parallel.data=2", "zero.stage=1"]),
+    "1x2x1-redo": (2, ["parallel.tensor=2", "parallel.sequence=false", "train.recompute=full"]),
     # More layers than buffers that they take turns in.
     "1x1x2-zero2": (2, ["parallel.data=2", "zero.stage=2", "model.layers=3"]),
     "1x1x2-zero3": (2, ["parallel.data=2", "zero.stage=3", "model.layers=3"]),
@@ -65,8 +66,8 @@ class SimtChecks:
 
     def losses(self, binary, model, precision, grid, device, policy=None):
         ranks, overrides = GRIDS[grid]
-        # With more layers rounding grows faster from step to step; what ZeRO does, every step does.
-        steps = min(self.options.steps, 10) if "zero" in grid else self.options.steps
+        # Rounding grows from step to step; what ZeRO and recomputation do, every step does.
+        steps = min(self.options.steps, 10) if "-" in grid else self.options.steps
         run = f"run-{model}-{precision}-{grid}-{device}-{policy}"
         place = self.place
         place.binary, before = binary, place.binary
@@ -119,8 +120,8 @@ class SimtChecks:
             (self.place.path / f"{model}.yaml").write_text(config)
             for precision in ("fp32", "bf16"):
                 for grid in self.options.grids:
-                    # What ZeRO moves, and when, does not depend on the precision.
-                    if precision == "fp32" or "zero" not in grid:
+                    # What ZeRO and recomputation move, and when, does not depend on the precision.
+                    if precision == "fp32" or "-" not in grid:
                         self.compare(model, precision, grid)
         return self.checks.finish()
 
@@ -132,7 +133,7 @@ def main():
     parser.add_argument("simt")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--device", choices=("simt", "cuda"), default="simt")
-    parser.add_argument("--grids", nargs="+", choices=GRIDS, default=["alone", "1x1x2-zero2", "1x1x2-zero3", "2x2x2"])
+    parser.add_argument("--grids", nargs="+", choices=GRIDS, default=["alone", "1x1x2-zero2", "1x1x2-zero3", "1x2x1-redo", "2x2x2"])
     parser.add_argument("--policies", nargs="+", choices=POLICIES)
     options = parser.parse_args()
     options.policies = options.policies or (POLICIES if options.device == "simt" else ["lazy"])

@@ -23,7 +23,6 @@ TEST_CASE("what this build lacks is refused at its place, with the nearest that 
       {"zero.offload=host", "zero.offload: host is not in this build; the nearest that works is none"},
       {"zero.offload=nvme", "zero.offload: nvme is not in this build; the nearest that works is none"},
       {"train.precision=fp16", "train.precision: fp16 is not in this build; the nearest that works is bf16"},
-      {"train.recompute=selective", "train.recompute: selective is not in this build; the nearest that works is full"},
       {"data.tokenizer.kind=gpt2",
        "data.tokenizer.kind: gpt2 is not in this build; the nearest that works is byte, or none for data that is "
        "tokens "

@@ -46,9 +46,10 @@ void check_zero_stages(int ranks, const std::vector<GridCase>& cases) {
 void check_recomputation(int ranks, const std::vector<GridCase>& cases) {
   on_ranks(ranks, [&](Session& session) {
     for (const GridCase& c : cases) {
-      GridCase redone = c;
-      redone.recompute = "full";
-      check_all_same(session, {c, redone});
+      GridCase selective = c, full = c;
+      selective.recompute = "selective";
+      full.recompute = "full";
+      check_all_same(session, {c, selective, full});
     }
   });
 }

@@ -116,6 +116,28 @@ TEST_CASE("each ZeRO stage shards more over the data ranks, and nothing else") {
   CHECK(bytes_of(three, "parameters in use") == 2 * 2 * layer + 2 * (all - layers));
 }
 
+TEST_CASE("recomputation keeps ten of sixteen tensors of a layer, or its input alone") {
+  const auto ops = make_cpu_ops();
+  const auto plan_with = [&](const std::string& recompute) {
+    return plan_rank(shipped("gpt2_124m.yaml", {"train.recompute=" + recompute}, 1), 0, *ops);
+  };
+  const RankPlan none = plan_with("none"), selective = plan_with("selective"), full = plan_with("full");
+  const size_t row = size_t{4} * 1024 * 768 * 2, layers = 12;
+  // Two norms' outputs and the activation, 2 D and 4 D a token.
+  CHECK(bytes_of(none, "activations") - bytes_of(selective, "activations") == layers * 6 * row);
+  CHECK(bytes_of(none, "recomputed activations") == 0);
+  // A layer's output, which is the next one's input; and one layer at a time as without.
+  const size_t layer = bytes_of(none, "activations") - bytes_of(full, "activations") + layers * row;
+  CHECK(layer % layers == 0);
+  CHECK(bytes_of(full, "recomputed activations") >= layer / layers);
+  CHECK(bytes_of(full, "recomputed activations") < layer / layers + 1024);
+  // Tensor ranks that hold the same rows keep a part each: the last layer's output, which the head keeps, is whole.
+  const auto split = [&](const std::string& recompute) {
+    return plan_rank(shipped("gpt2_124m.yaml", {"parallel.tensor=2", "train.recompute=" + recompute}, 2), 0, *ops);
+  };
+  CHECK(bytes_of(split("full"), "activations") == bytes_of(full, "activations") - (layers - 2) * row / 2);
+}
+
 TEST_CASE("the first stage of 1F1B holds a slot for every stage behind it, GPipe one for every micro-batch") {
   const auto ops = make_cpu_ops();
   const auto slots = [&](const std::string& schedule, int rank) {
