@@ -102,14 +102,10 @@ const BlockParams& ZeroStore::acquire(int64_t index, Pass, Stream stream) {
     device_.wait(stream, block.gathered);
     block.gathering = false;
   }
-  // An aliased table arrives with its owner's gather.
-  Block& owner = blocks_.front();
+  // An aliased table arrives with its owner's gather, which the first block's forward has waited for.
   const bool uses_owner =
       std::any_of(block.layout.params.begin(), block.layout.params.end(), [](const Placement& p) { return p.alias; });
-  if (uses_owner && owner.gathering) {
-    device_.wait(stream, owner.gathered);
-    owner.gathering = false;
-  }
+  ensure(!uses_owner || !blocks_.front().gathering, "the embedding is acquired before the head that shares its table");
   return block.params;
 }
 
