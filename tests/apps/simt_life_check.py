@@ -9,6 +9,7 @@ every loss and the generated text, so that two builds can be compared.
 """
 
 import argparse
+import os
 import sys
 
 sys.dont_write_bytecode = True
@@ -47,7 +48,7 @@ def main():
     parser.add_argument("mpiexec")
     parser.add_argument("simt")
     options = parser.parse_args()
-    environment = {"TRIDENT_SIMT_POLICY": "random", "TRIDENT_SIMT_SEED": "7"}
+    environment = {"TRIDENT_SIMT_POLICY": os.environ.get("TRIDENT_SIMT_POLICY", "random"), "TRIDENT_SIMT_SEED": "7"}
     checks = Checks()
     with Workplace(options.simt, options.mpiexec, environment=environment) as place:
         place.make_dataset()
