@@ -163,7 +163,7 @@ TEST_CASE("work: the hand-written gemm stops at K", "[work]") {
 TEST_CASE("work: embedding's sort looks at each tile of tokens once", "[work]") {
   if (!TrafficBench::counts()) return;
   TrafficBench bench;
-  constexpr int64_t kTokens = 600, kWidth = 8, kRows = 5, kTiles = 3;  // of 256
+  constexpr int64_t kTokens = 768, kWidth = 8, kRows = 5, kTiles = 3;  // of 256
   std::vector<int32_t> ids;
   for (int64_t t = 0; t < kTokens; ++t) ids.push_back(static_cast<int32_t>(t % kRows));
   const Tensor id = bench.vector(ids), dy = bench.tensor(DType::bf16, {kTokens, kWidth});
@@ -213,5 +213,6 @@ TEST_CASE("work: one block's sum needs one launch, and no token none", "[work]")
   simt::reset_counters();
   bench.ops().position_forward(bench.stream(), y, table, 0, 16);
   bench.ops().position_backward(bench.stream(), dtable, y, 0, 16);
+  REQUIRE(cudaStreamSynchronize(static_cast<cudaStream_t>(bench.stream().handle)) == cudaSuccess);
   CHECK(launches_of(simt::counters()) == 0);
 }
