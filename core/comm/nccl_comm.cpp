@@ -14,7 +14,6 @@
 
 #include "core/base/error.h"
 #include "core/comm/nccl_watch.h"
-#include "core/device/host_stream.h"
 
 namespace trident {
 namespace {
@@ -117,7 +116,7 @@ class NcclCommunicator final : public Communicator {
   std::string_view axis() const override { return base_->axis(); }
 
   void all_reduce(Tensor inout, Reduce reduce, Stream stream) override {
-    if (on_host(inout, stream)) return base_->all_reduce(inout, reduce, host_.handle());
+    check_place(inout);
     if (skip(inout)) return;
     const size_t bytes = 2 * inout.bytes() / static_cast<size_t>(size()) * static_cast<size_t>(size() - 1);
     run("all_reduce", bytes, kEveryone, stream, [&](cudaStream_t s) {
@@ -128,7 +127,7 @@ class NcclCommunicator final : public Communicator {
 
   void reduce_scatter(Tensor shard, Tensor full, Reduce reduce, Stream stream) override {
     ensure(shard.dtype == full.dtype && full.numel() == size() * shard.numel(), "full holds one shard per rank");
-    if (on_host(full, stream)) return base_->reduce_scatter(shard, full, reduce, host_.handle());
+    check_place(full);
     if (size() == 1) return shared_.device.copy(shard, full, stream);
     if (skip(full)) return;
     run("reduce_scatter", shard.bytes() * static_cast<size_t>(size() - 1), kEveryone, stream, [&](cudaStream_t s) {
@@ -139,7 +138,7 @@ class NcclCommunicator final : public Communicator {
 
   void all_gather(Tensor full, Tensor shard, Stream stream) override {
     ensure(shard.dtype == full.dtype && full.numel() == size() * shard.numel(), "full holds one shard per rank");
-    if (on_host(full, stream)) return base_->all_gather(full, shard, host_.handle());
+    check_place(full);
     if (size() == 1) return shared_.device.copy(full, shard, stream);
     if (skip(full)) return;
     run("all_gather", shard.bytes() * static_cast<size_t>(size() - 1), kEveryone, stream, [&](cudaStream_t s) {
@@ -149,7 +148,7 @@ class NcclCommunicator final : public Communicator {
 
   void broadcast(Tensor inout, int root, Stream stream) override {
     ensure(root >= 0 && root < size(), "the root is a member of the group");
-    if (on_host(inout, stream)) return base_->broadcast(inout, root, host_.handle());
+    check_place(inout);
     if (skip(inout)) return;
     run("broadcast", rank() == root ? inout.bytes() : 0, kEveryone, stream, [&](cudaStream_t s) {
       return ncclBroadcast(inout.data, inout.data, count(inout), nccl_type(inout.dtype), root, group_->comm(), s);
@@ -157,7 +156,7 @@ class NcclCommunicator final : public Communicator {
   }
 
   void send(Tensor tensor, int peer, int tag, Stream stream) override {
-    if (on_host(tensor, stream)) return base_->send(tensor, peer, tag, host_.handle());
+    check_place(tensor);
     if (tensor.numel() == 0) return;
     const Lane& lane = lane_of(rank(), peer, tag);
     run("send", tensor.bytes(), peer, stream, [&](cudaStream_t s) {
@@ -166,7 +165,7 @@ class NcclCommunicator final : public Communicator {
   }
 
   void recv(Tensor tensor, int peer, int tag, Stream stream) override {
-    if (on_host(tensor, stream)) return base_->recv(tensor, peer, tag, host_.handle());
+    check_place(tensor);
     if (tensor.numel() == 0) return;
     const Lane& lane = lane_of(peer, rank(), tag);
     run("recv", 0, peer, stream, [&](cudaStream_t s) {
@@ -194,11 +193,8 @@ class NcclCommunicator final : public Communicator {
   static size_t count(const Tensor& t) { return static_cast<size_t>(t.numel()); }
   bool skip(const Tensor& t) const { return size() == 1 || t.numel() == 0; }
 
-  /// Host memory goes over MPI, after everything the stream has before it.
-  bool on_host(const Tensor& t, Stream stream) {
-    if (t.place == Place::device) return false;
-    shared_.device.synchronize(stream);
-    return true;
+  static void check_place(const Tensor& t) {
+    ensure(t.place == Place::device, "NCCL moves device memory; control data goes by all_gather_bytes");
   }
 
   /// Even tags go round the ring forwards, odd ones backwards, each edge with a lane of its own. Edges with an even
@@ -253,7 +249,6 @@ class NcclCommunicator final : public Communicator {
   std::unique_ptr<NcclGroup> group_;
   std::vector<Lane> lanes_;
   std::atomic<int64_t> begun_{0};
-  HostStream host_{HostStream::Mode::in_place};
 };
 
 class NcclWorld final : public World {

@@ -1,9 +1,9 @@
 // Communicators over NCCL: a world whose groups move tensors of device memory from GPU to GPU, on the device's own
 // streams. A build without CUDA links nccl_absent.cpp instead.
 //
-// Policy: every group has an MPI communicator beneath it, which carries the NCCL id, control data and tensors of host
-// memory. Sums are NCCL's: deterministic for a given job, but in an order of NCCL's choice, and 16-bit tensors are
-// rounded at every hop.
+// Policy: every group has an MPI communicator beneath it, which carries the NCCL id and control data; tensors lie in
+// device memory. Sums are NCCL's: deterministic for a given job, but in an order of NCCL's choice, and 16-bit tensors
+// are rounded at every hop.
 #pragma once
 
 #include <chrono>

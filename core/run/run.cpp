@@ -6,6 +6,7 @@
 #include <cstring>
 #include <exception>
 #include <limits>
+#include <span>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
@@ -161,11 +162,15 @@ void Run::check_probe(const Manifest& manifest, StartReport& report) {
 }
 
 double Run::mean_loss(const LossSum& mine) {
-  double sums[2] = {mine.loss, static_cast<double>(mine.tokens)};
-  const Stream compute = device_->stream(Role::compute);
-  grid_.world->all_reduce(Tensor(sums, DType::f64, {2}), Reduce::sum, compute);
-  device_->synchronize(compute);
-  return sums[0] / sums[1];
+  const double sums[2] = {mine.loss, static_cast<double>(mine.tokens)};
+  double loss = 0, tokens = 0;
+  for (const auto& bytes : grid_.world->all_gather_bytes(std::as_bytes(std::span(sums)))) {
+    double theirs[2];
+    std::memcpy(theirs, bytes.data(), sizeof theirs);
+    loss += theirs[0];
+    tokens += theirs[1];
+  }
+  return loss / tokens;
 }
 
 double Run::probe_loss(const ProbeBatch& probe) {
@@ -247,12 +252,12 @@ double Run::evaluate() {
 }
 
 std::vector<float> Run::logits(const Batch& batch, std::span<const int64_t> rows) {
-  std::vector<float> out_NV = engine_->executor.logits(batch, rows);
-  out_NV.resize(rows.size() * static_cast<size_t>(config_.model.vocab));
-  const Stream compute = device_->stream(Role::compute);
-  grid_.pipeline->broadcast(Tensor(out_NV.data(), DType::f32, {static_cast<int64_t>(out_NV.size())}),
-                            grid_.topology.pipeline - 1, compute);
-  device_->synchronize(compute);
+  // Empty but on the last stage.
+  const std::vector<float> mine_NV = engine_->executor.logits(batch, rows);
+  const auto bytes = grid_.pipeline->all_gather_bytes(std::as_bytes(std::span(mine_NV))).back();
+  std::vector<float> out_NV(rows.size() * static_cast<size_t>(config_.model.vocab));
+  ensure(bytes.size() == out_NV.size() * sizeof(float), "the last stage has the logits");
+  std::memcpy(out_NV.data(), bytes.data(), bytes.size());
   return out_NV;
 }
 

@@ -144,7 +144,6 @@ __global__ void __launch_bounds__(KeyShape<kHead>::kThreads, 2)
   };
   stream_items(group * query_tiles, load, compute);
 
-  if (key >= g.context) return;
   T* dk_head = dqkv + (head0.k - qkv);
   float scales[kM][2], factors[kM][2];
 #pragma unroll
@@ -207,7 +206,6 @@ __global__ void __launch_bounds__(QueryShape<kHead>::kThreads, 2)
   };
   stream_items((keys_seen + S::kStream - 1) / S::kStream, load, compute);
 
-  if (query >= g.context) return;
   float scales[kM][2];
 #pragma unroll
   for (int m = 0; m < kM; ++m) scales[m][0] = scales[m][1] = g.scale;

@@ -150,7 +150,6 @@ __global__ void __launch_bounds__(Shape<kHead>::kThreads, 2)
   };
   stream_items((keys_seen + S::kKeys - 1) / S::kKeys, load, compute);
 
-  if (query >= g.context) return;
   softmax.finish();
   softmax.store_lse(lse + at.head_of_all * g.context, query, g);
   float factor[kM][2];

@@ -183,7 +183,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
   float acc[kRows][kHead / 16] = {};
   RunningSoftmax softmax{{-INFINITY, -INFINITY, -INFINITY, -INFINITY}, {}};
   load_rows<kHead>(q, rows + at.head * g.head_size, g.qkv_stride, first_query, g, wide);
-  const int keys_seen = g.causal ? min(first_query + kTile, g.context) : g.context;
+  const int keys_seen = g.causal ? first_query + kTile : g.context;  // rounded up: tiles of keys are as long
   for (int key = 0; key < keys_seen; key += kTile) {
     __syncthreads();
     load_rows<kHead>(k, k_head, g.qkv_stride, key, g, wide);
@@ -297,7 +297,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
   float dq[kRows][kHead / 16] = {};
   load_rows<kHead>(q, qkv + q_offset, g.qkv_stride, first_query, g, wide);
   load_rows<kHead>(d, dout + row0 * g.out_stride + at.head * g.head_size, g.out_stride, first_query, g, wide);
-  const int keys_seen = g.causal ? min(first_query + kTile, g.context) : g.context;
+  const int keys_seen = g.causal ? first_query + kTile : g.context;  // rounded up: tiles of keys are as long
   for (int key = 0; key < keys_seen; key += kTile) {
     __syncthreads();
     load_rows<kHead>(k, k_head, g.qkv_stride, key, g, wide);

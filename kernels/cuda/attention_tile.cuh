@@ -39,10 +39,10 @@ struct Swizzle {
 template <int kHead, int kRows, int kThreads, class T>
 SIMT_DEV void load_tile(T* tile, const T* src, int64_t stride, int first, int context) {
   constexpr int kChunks = Swizzle<kHead>::kChunks;
+  static_assert(kRows * kChunks % kThreads == 0);
 #pragma unroll
-  for (int i = 0; i < (kRows * kChunks + kThreads - 1) / kThreads; ++i) {
+  for (int i = 0; i < kRows * kChunks / kThreads; ++i) {
     const int index = static_cast<int>(threadIdx.x) + i * kThreads;
-    if (kRows * kChunks % kThreads != 0 && index >= kRows * kChunks) break;
     const int row = index / kChunks, chunk = index % kChunks;
     const bool valid = first + row < context;
     const T* from = src + (valid ? (first + row) * stride : 0) + chunk * 8;

@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   // Most runs are short: the first look at the list takes one sector of it.
   int look = 8, run = look;
-  for (int64_t begin = place; run == look && begin < tokens; begin += run) {
+  for (int64_t begin = place; run == look; begin += run) {
     look = begin == place ? 8 : 32;
     const int64_t at = begin + lane;
     const bool same = lane < look && at < tokens && row_T[at] == row;

@@ -3,6 +3,8 @@
 // Environment (read once, at the first CUDA call):
 //   TRIDENT_SIMT_POLICY       lazy | eager | random: when queued work runs (default lazy)
 //   TRIDENT_SIMT_SEED         number: the choices of the random policy and of the random order (1)
+//   TRIDENT_SIMT_PAGEABLE     driver | late: when asynchronous copies from and to pageable memory are done (driver:
+//   when the call returns; late: in their turn, as of pinned memory, for finding waits that rely on the driver)
 //   TRIDENT_SIMT_ORDER        ascending | descending | random: in which order blocks, warps and lanes run (ascending)
 //   TRIDENT_SIMT_DEVICES      number of emulated GPUs a process sees (8); 0 behaves as a machine without any
 //   TRIDENT_SIMT_MEMORY       capacity of a GPU in bytes, or with K, M, G (4G)
@@ -30,6 +32,7 @@ enum class StreamPolicy {
 
 struct Settings {
   StreamPolicy policy = StreamPolicy::Lazy;
+  bool late_pageable = false;
   uint64_t seed = 1;
   int devices = 8;
   uint64_t memory_bytes = uint64_t{4} << 30;

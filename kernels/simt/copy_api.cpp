@@ -1,7 +1,7 @@
 // Copies and memsets.
 //
 // Pageable memory follows the driver: a copy from it has read it when the call returns (it was staged), a copy into it
-// is complete when the call returns. Pinned memory is used when the copy's turn comes.
+// is complete when the call returns, unless the settings say "late". Pinned memory is used when the copy's turn comes.
 #include <cstring>
 
 #include "kernels/simt/allocations.h"
@@ -47,8 +47,9 @@ bool outside(Gpu& gpu, const char* call, const Side& side, size_t bytes, const c
   return true;
 }
 
+/// `late`: pageable memory is used in its turn, too.
 cudaError_t copy(Gpu& gpu, Lock& lock, const char* call, const StreamPtr& stream, void* to_user, const void* from_user,
-                 size_t bytes, cudaMemcpyKind kind) {
+                 size_t bytes, cudaMemcpyKind kind, bool late = false) {
   if (bytes == 0) return cudaSuccess;
   const Side to = resolve(gpu, to_user), from = resolve(gpu, from_user);
   if (!direction_fits(kind, to, from)) {
@@ -64,7 +65,7 @@ cudaError_t copy(Gpu& gpu, Lock& lock, const char* call, const StreamPtr& stream
   if (from.kind != Kind::pageable) work.ranges.push_back({from.user, bytes, false});
   if (to.kind != Kind::pageable) work.ranges.push_back({to.user, bytes, true});
   std::shared_ptr<std::vector<char>> staged;
-  if (from.kind == Kind::pageable) {
+  if (from.kind == Kind::pageable && !late) {
     const char* source = static_cast<const char*>(from.real);
     staged = std::make_shared<std::vector<char>>(source, source + bytes);
   }
@@ -75,7 +76,7 @@ cudaError_t copy(Gpu& gpu, Lock& lock, const char* call, const StreamPtr& stream
     return true;
   };
   const cudaError_t error = gpu.submit(lock, stream, std::move(work));
-  if (error != cudaSuccess || to.kind != Kind::pageable) return error;
+  if (error != cudaSuccess || to.kind != Kind::pageable || late) return error;
   return gpu.wait_on_host(lock, gpu.mark(stream));
 }
 
@@ -114,7 +115,7 @@ extern "C" {
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   return stream_api("cudaMemcpyAsync", stream, [&](Gpu& gpu, Lock& lock, const StreamPtr& s) {
-    return copy(gpu, lock, "cudaMemcpyAsync", s, to, from, bytes, kind);
+    return copy(gpu, lock, "cudaMemcpyAsync", s, to, from, bytes, kind, settings().late_pageable);
   });
 }
 

@@ -37,6 +37,7 @@ struct Counters {
   uint64_t launches = 0, blocks = 0, threads = 0;
   uint64_t mma = 0, ldmatrix = 0;  // warp instructions
   uint64_t async_copies = 0;       // cp.async of single threads
+  uint64_t barriers = 0;           // __syncthreads of whole blocks
   unsigned largest_block = 0;
   size_t dynamic_shared = 0;  // the most a launch asked for
 

@@ -17,6 +17,7 @@ extern Counters* counting;
 
 inline void count_mma(unsigned tiles) { counting->mma += tiles; }
 inline void count_async_copy() { ++counting->async_copies; }
+inline void count_barrier() { ++counting->barriers; }
 /// `rows`: the addresses that the 32 lanes name.
 void count_ldmatrix(const std::array<const void*, 32>& rows);
 /// Bytes that the launch touches for the first time.

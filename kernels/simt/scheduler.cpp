@@ -97,6 +97,7 @@ void check_barrier(int exited) {
 
 void release_barrier() {
   check_barrier(blk.threads - blk.alive);
+  count_barrier();
   int count = 0;
   for (const Fiber& fiber : blk.fibers) count += fiber.state == State::at_barrier && fiber.predicate != 0;
   for (Fiber& fiber : blk.fibers) {

@@ -61,6 +61,9 @@ Settings read_environment() {
     s.policy = choose<StreamPolicy>(
         v, text, {{"lazy", StreamPolicy::Lazy}, {"eager", StreamPolicy::Eager}, {"random", StreamPolicy::Random}});
   });
+  with("TRIDENT_SIMT_PAGEABLE", [&](const char* v, const std::string& text) {
+    s.late_pageable = choose<bool>(v, text, {{"driver", false}, {"late", true}});
+  });
   with("TRIDENT_SIMT_SEED",
        [&](const char* v, const std::string& text) { opt.seed = s.seed = parse_number(v, text, false); });
   with("TRIDENT_SIMT_ORDER", [](const char* v, const std::string& text) {

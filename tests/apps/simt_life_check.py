@@ -9,6 +9,8 @@ every loss and the generated text, so that two builds can be compared.
 """
 
 import argparse
+import json
+import os
 import sys
 
 sys.dont_write_bytecode = True
@@ -47,7 +49,7 @@ def main():
     parser.add_argument("mpiexec")
     parser.add_argument("simt")
     options = parser.parse_args()
-    environment = {"TRIDENT_SIMT_POLICY": "random", "TRIDENT_SIMT_SEED": "7"}
+    environment = {"TRIDENT_SIMT_POLICY": os.environ.get("TRIDENT_SIMT_POLICY", "random"), "TRIDENT_SIMT_SEED": "7"}
     checks = Checks()
     with Workplace(options.simt, options.mpiexec, environment=environment) as place:
         place.make_dataset()
@@ -59,6 +61,13 @@ def main():
         steps = place.metrics()
         checks.that("every step was done once", [line["step"] for line in steps] == [1, 2, 3])
         checks.that("it learns", steps[-1]["loss"] < steps[0]["loss"])
+        # Before the first step and after the second: the model that steps 1 and 3 train.
+        valid = [json.loads(line) for line in (place.path / "run/metrics.jsonl").read_text().splitlines()]
+        valid = [line["valid_loss"] for line in valid if "valid_loss" in line]
+        checks.that("evaluation sees the model as training does",
+                    all(abs(valid[i] - steps[2 * i]["loss"]) < 0.1 for i in range(2)), f"{valid}, {steps}")
+        sample = result.out.rstrip("\n").split("\n")[-1]
+        checks.that("it generates text", sample.startswith("alpha") and sample.isprintable(), repr(result.out))
         print(*(f"{line['step']} {line['loss']!r}" for line in steps), result.out, sep="\n")
         return checks.finish()
 

@@ -1,0 +1,67 @@
+// The CUDA device on the emulated runtime: what core/device/device.h promises, with nothing done before it must be.
+#include "core/device/cuda_device.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "kernels/simt/control.h"
+#include "support/catch.h"
+
+using namespace trident;
+
+namespace {
+
+constexpr int64_t kCount = 1000;
+
+constexpr Role kRoles[] = {Role::compute, Role::comm, Role::send, Role::copy, Role::tensor};
+
+/// A lazy GPU whose copies of pageable memory are late.
+std::unique_ptr<Device> late_device() {
+  simt::Settings settings;
+  settings.late_pageable = true;
+  simt::set_settings(settings);
+  return make_cuda_device(0, 1);
+}
+
+Tensor of(const Memory& memory) { return Tensor(memory.data(), DType::i32, {kCount}, memory.place()); }
+Tensor of(std::vector<int32_t>& values) { return Tensor(values.data(), DType::i32, {kCount}); }
+
+}  // namespace
+
+TEST_CASE("new memory is zero for every stream") {
+  const auto device = late_device();
+  for (const Role role : kRoles) {
+    const Memory memory = device->alloc(kCount * sizeof(int32_t), Place::device, "x");
+    std::vector<int32_t> values(kCount, 7);
+    device->copy(of(values), of(memory), device->stream(role));
+    device->synchronize(device->stream(role));
+    CHECK(values == std::vector<int32_t>(kCount, 0));
+  }
+}
+
+TEST_CASE("an event orders streams, and lets the host wait for a part of one") {
+  const auto device = late_device();
+  const Memory memory = device->alloc(kCount * sizeof(int32_t), Place::device, "x");
+  for (const Role role : kRoles) {
+    for (const Role other : kRoles) {
+      if (role == other) continue;
+      const int32_t mark = static_cast<int32_t>(role) * 10 + static_cast<int32_t>(other);
+      std::vector<int32_t> from(kCount, mark), to(kCount, -1);
+      device->copy(of(memory), of(from), device->stream(role));
+      device->wait(device->stream(other), device->record(device->stream(role)));
+      device->copy(of(to), of(memory), device->stream(other));
+      const Event done = device->record(device->stream(other));
+      device->synchronize(done);
+      CHECK(device->passed(done));
+      CHECK(to == from);
+    }
+  }
+}
+
+TEST_CASE("the streams of a device are different ones") {
+  const auto device = late_device();
+  std::vector<void*> handles;
+  for (const Role role : kRoles) handles.push_back(device->stream(role).handle);
+  std::sort(handles.begin(), handles.end());
+  CHECK(std::adjacent_find(handles.begin(), handles.end()) == handles.end());
+}
