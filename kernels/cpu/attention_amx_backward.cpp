@@ -32,7 +32,7 @@ struct BackwardTiles {
   // Of query block b at b times the size of a block.
   uint32_t *q_w, *dout_w, *q_pairs, *dout_pairs;
   float *dq_PI, *dk_CP, *dv_CP;
-  float *lse_C, *delta_C;  ///< in powers of two; negative
+  float *lse_C, *delta_C;  ///< lse times log2(e); minus delta
 
   static size_t floats(const AttentionShape& shape) {
     const int64_t padded = padded_size(shape), blocks = query_blocks(shape), block = kQueries * padded;
@@ -55,7 +55,7 @@ struct BackwardTiles {
   }
 };
 
-/// e^x of two vectors of a strip's scores and the gradients of the scores, as bf16.
+/// One key of a strip: probabilities and gradients of scores of its 32 queries, as bf16.
 struct SoftmaxRow {
   __m512i prob, dscore;
 };

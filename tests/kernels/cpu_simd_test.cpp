@@ -87,6 +87,17 @@ TEST_CASE("vectors of 16-bit floats load and store as the scalars do") {
   }
 }
 
+TEST_CASE("what lies below the normal numbers becomes a bf16 neighbour or a zero of its sign, in parts as in wholes") {
+  for (const float x : {1e-39f, -1e-39f, 1.1e-38f}) {
+    bf16 whole[kLanes], part[kLanes];
+    store(whole, broadcast(x));
+    store(part, broadcast(x), Part{kLanes - 1});
+    INFO("x = " << x);
+    CHECK(part[0].bits == whole[0].bits);
+    CHECK((whole[0].bits == bf16(x).bits || whole[0].bits == bf16(std::copysign(0.0f, x)).bits));
+  }
+}
+
 TEST_CASE("a partial step touches its elements only") {
   std::vector<float> memory(2 * kLanes, 7.0f);
   store(memory.data(), broadcast(1.0f), Part{kLanes - 1});
