@@ -68,6 +68,8 @@ class DryOps final : public CheckingOps {
  public:
   explicit DryOps(const Ops& real) : real_(real) {}
 
+  std::string describe(const AttentionArgs& args) const override { return real_.describe(args); }
+
   size_t scratch_bytes(const GemmArgs& args) const override { return real_.scratch_bytes(args); }
   size_t scratch_bytes(const NormBackwardArgs& args) const override { return real_.scratch_bytes(args); }
   size_t scratch_bytes(const AttentionArgs& args) const override { return real_.scratch_bytes(args); }
