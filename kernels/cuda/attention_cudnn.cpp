@@ -1,9 +1,10 @@
-// Attention by cuDNN's graph API, through cudnn-frontend: the one file that includes it, since it takes long to compile.
+// Attention by cuDNN's graph API, through cudnn-frontend: the one file that includes it, since it takes long to
+// compile.
 //
 // Policy: q, k and v are read, and their gradients written, where they lie side by side in a row. lse is what cuDNN
-// calls stats. The heuristics are asked once per shape and the first engine that can be built is kept: nothing is timed,
-// so that a shape gets the same engine and the same bits in every run. Backward asks for the deterministic algorithm,
-// and engines that cuDNN marks as nondeterministic are out.
+// calls stats. The heuristics are asked once per shape and the first engine that can be built is kept: nothing is
+// timed, so that a shape gets the same engine and the same bits in every run. Backward asks for the deterministic
+// algorithm, and engines that cuDNN marks as nondeterministic are out.
 //
 // Legend: B sequences, C context, H query heads, G kv heads, K head size.
 #include "kernels/cuda/attention_cudnn.h"
@@ -120,14 +121,14 @@ void describe_forward(Graph& graph, const Shape& shape, const AttentionArgs& arg
 }
 
 void describe_backward(Graph& graph, const Shape& shape, const AttentionArgs& args) {
-  const auto [dq, dk, dv] = graph.sdpa_backward(
-      graph.tensor(shape.queries(kQ)), graph.tensor(shape.keys(kK)), graph.tensor(shape.keys(kV)),
-      graph.tensor(shape.out(kOut)), graph.tensor(shape.out(kDout)), graph.tensor(shape.lse()),
-      fe::graph::SDPA_backward_attributes()
-          .set_name("attention backward")
-          .set_causal_mask(args.causal)
-          .set_attn_scale(args.scale)
-          .set_deterministic_algorithm(true));
+  const auto [dq, dk, dv] =
+      graph.sdpa_backward(graph.tensor(shape.queries(kQ)), graph.tensor(shape.keys(kK)), graph.tensor(shape.keys(kV)),
+                          graph.tensor(shape.out(kOut)), graph.tensor(shape.out(kDout)), graph.tensor(shape.lse()),
+                          fe::graph::SDPA_backward_attributes()
+                              .set_name("attention backward")
+                              .set_causal_mask(args.causal)
+                              .set_attn_scale(args.scale)
+                              .set_deterministic_algorithm(true));
   Shape::deliver(dq, shape.queries(kDq));
   Shape::deliver(dk, shape.keys(kDk));
   Shape::deliver(dv, shape.keys(kDv));

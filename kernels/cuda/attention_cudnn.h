@@ -1,5 +1,5 @@
-// Attention by cuDNN: the seam behind which attention_cudnn.cpp (built with cudnn-frontend) or attention_cudnn_absent.cpp
-// stands. Who is asked for which call: kernels/attention_kernel.h.
+// Attention by cuDNN: the seam behind which attention_cudnn.cpp (built with cudnn-frontend) or
+// attention_cudnn_absent.cpp stands. Who is asked for which call: kernels/attention_kernel.h.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -27,8 +27,8 @@ class CudnnLibrary {
  public:
   virtual ~CudnnLibrary() = default;
 
-  /// Builds the graphs for the shape of `args` (tensors may be dry); nullptr, and why, when there is no engine for them.
-  /// Takes seconds; the result is for keeping. It must not outlive the library.
+  /// Builds the graphs for the shape of `args` (tensors may be dry); nullptr, and why, when there is no engine for
+  /// them. Takes seconds; the result is for keeping. It must not outlive the library.
   virtual std::unique_ptr<CudnnPlan> plan(const AttentionArgs& args, std::string& refusal) = 0;
 };
 

@@ -24,7 +24,8 @@ const AttentionDispatch::Entry& AttentionDispatch::find(const AttentionArgs& arg
   entry.choice = choose_attention(wanted_, args, [&] {
     CudnnOffer offer;
     entry.plan = library_->plan(args, offer.refusal);
-    if (entry.plan) offer = {.forward_bytes = entry.plan->forward_bytes(), .backward_bytes = entry.plan->backward_bytes()};
+    if (entry.plan)
+      offer = {.forward_bytes = entry.plan->forward_bytes(), .backward_bytes = entry.plan->backward_bytes()};
     return offer;
   });
   if (!entry.choice.cudnn) entry.plan.reset();

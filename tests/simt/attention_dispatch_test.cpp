@@ -137,8 +137,7 @@ TEST_CASE("own kernels that were asked for need no cuDNN", "[dispatch]") {
 TEST_CASE("the emulated device has no cuDNN and says so", "[dispatch]") {
   const Call call(16);
   CHECK(cudnn_description() == "no cuDNN");
-  CHECK(make_cuda_ops()->describe(call.args.forward) ==
-        "own kernels (not cuDNN: this binary was built without cuDNN)");
+  CHECK(make_cuda_ops()->describe(call.args.forward) == "own kernels (not cuDNN: this binary was built without cuDNN)");
   const std::unique_ptr<Ops> ops = make_cuda_ops(AttentionKernel::cudnn);
   CHECK_THROWS_AS(ops->scratch_bytes(call.args), UserError);
 }
