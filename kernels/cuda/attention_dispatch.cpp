@@ -1,7 +1,5 @@
 #include "kernels/cuda/attention_dispatch.h"
 
-#include <algorithm>
-
 #include "kernels/cuda/families.h"
 
 namespace trident::cuda {
@@ -52,13 +50,13 @@ void AttentionDispatch::backward(cudaStream_t stream, const AttentionBackwardArg
 }
 
 size_t AttentionDispatch::scratch_bytes(const AttentionArgs& args) const {
-  const Entry& entry = find(args);
-  return std::max(attention_scratch_bytes(args), entry.plan ? entry.plan->forward_bytes() : 0);
+  (void)find(args);  // so that engines are found, or missed, at the start
+  return attention_scratch_bytes(wanted_, args);
 }
 
 size_t AttentionDispatch::scratch_bytes(const AttentionBackwardArgs& args) const {
-  const Entry& entry = find(args.forward);
-  return std::max(attention_scratch_bytes(args), entry.plan ? entry.plan->backward_bytes() : 0);
+  (void)find(args.forward);
+  return attention_scratch_bytes(wanted_, args);
 }
 
 AttentionChoice AttentionDispatch::choose(const AttentionArgs& args) const { return find(args).choice; }

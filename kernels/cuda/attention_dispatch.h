@@ -1,8 +1,8 @@
 // Sends each attention call to cuDNN or to our own kernels (families.h), as kernels/attention_kernel.h chooses.
 //
 // Policy: a shape is looked at once, when its scratch is asked for at the latest, and what was chosen is kept. cuDNN
-// wants 16-byte aligned tensors, which are known only when a call runs: others go to our own kernels, so scratch holds
-// whichever takes more. Whatever lies in an arena is aligned.
+// wants 16-byte aligned tensors, which are known only when a call runs: others go to our own kernels. Whatever lies in
+// an arena is aligned.
 #pragma once
 
 #include <map>

@@ -13,8 +13,7 @@
 
 namespace trident {
 
-/// Needs no device before the first operation: the planner asks it for scratch on a laptop. (cuDNN is asked with a GPU
-/// alone; without one, scratch is that of our own attention.)
+/// Needs no device before the first operation: the planner asks it for scratch on a laptop.
 std::unique_ptr<Ops> make_cuda_ops(AttentionKernel attention = AttentionKernel::automatic);
 
 /// Version of cuBLASLt as linked: "13.1.0".
