@@ -68,6 +68,8 @@ class DryOps final : public CheckingOps {
  public:
   explicit DryOps(const Ops& real) : real_(real) {}
 
+  std::string describe(const AttentionArgs& args) const override { return real_.describe(args); }
+
   size_t scratch_bytes(const GemmArgs& args) const override { return real_.scratch_bytes(args); }
   size_t scratch_bytes(const NormBackwardArgs& args) const override { return real_.scratch_bytes(args); }
   size_t scratch_bytes(const AttentionArgs& args) const override { return real_.scratch_bytes(args); }
@@ -86,10 +88,14 @@ class DryOps final : public CheckingOps {
 
 class DryCudaOps final : public CheckingOps {
  public:
+  explicit DryCudaOps(AttentionKernel attention) : attention_(attention) {}
+
   size_t scratch_bytes(const GemmArgs& args) const override { return cuda::gemm_scratch_bytes(args); }
   size_t scratch_bytes(const NormBackwardArgs& args) const override { return cuda::norm_scratch_bytes(args); }
-  size_t scratch_bytes(const AttentionArgs& args) const override { return cuda::attention_scratch_bytes(args); }
-  size_t scratch_bytes(const AttentionBackwardArgs& args) const override { return cuda::attention_scratch_bytes(args); }
+  size_t scratch_bytes(const AttentionArgs& args) const override { return attention_scratch_bytes(attention_, args); }
+  size_t scratch_bytes(const AttentionBackwardArgs& args) const override {
+    return attention_scratch_bytes(attention_, args);
+  }
   size_t embedding_scratch_bytes(int64_t tokens, int64_t rows) const override {
     return cuda::embedding_scratch_bytes(tokens, rows);
   }
@@ -97,11 +103,14 @@ class DryCudaOps final : public CheckingOps {
     return cuda::bias_scratch_bytes(rows, columns);
   }
   size_t sum_scratch_bytes() const override { return cuda::kSumScratchBytes; }
+
+ private:
+  const AttentionKernel attention_;
 };
 
 }  // namespace
 
 std::unique_ptr<Ops> make_dry_ops(const Ops& real) { return std::make_unique<DryOps>(real); }
-std::unique_ptr<Ops> make_dry_cuda_ops() { return std::make_unique<DryCudaOps>(); }
+std::unique_ptr<Ops> make_dry_cuda_ops(AttentionKernel attention) { return std::make_unique<DryCudaOps>(attention); }
 
 }  // namespace trident

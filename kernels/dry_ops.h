@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "kernels/attention_kernel.h"
 #include "kernels/ops.h"
 
 namespace trident {
@@ -11,6 +12,6 @@ namespace trident {
 /// those of `real`, the table of the run being planned. `real` must outlive it.
 std::unique_ptr<Ops> make_dry_ops(const Ops& real);
 /// The same with the CUDA table's scratch, in every build.
-std::unique_ptr<Ops> make_dry_cuda_ops();
+std::unique_ptr<Ops> make_dry_cuda_ops(AttentionKernel attention);
 
 }  // namespace trident

@@ -15,6 +15,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "core/base/rng.h"
 #include "core/base/stream.h"
@@ -198,6 +199,10 @@ class Ops {
   virtual void sum_squares(Stream, Tensor out_1, Tensor x, Tensor scratch) const = 0;
   /// out_1 (f64[1]) = sum of x in double, same order rule.
   virtual void sum(Stream, Tensor out_1, Tensor x, Tensor scratch) const = 0;
+
+  /// What runs calls of this shape, for the log: "cuDNN 9.19.0"; empty where there is no choice. Like scratch_bytes, it
+  /// takes dry tensors.
+  virtual std::string describe(const AttentionArgs&) const { return ""; }
 
   virtual size_t scratch_bytes(const GemmArgs&) const { return 0; }
   virtual size_t scratch_bytes(const NormBackwardArgs&) const { return 0; }

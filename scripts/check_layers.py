@@ -34,7 +34,8 @@ ROOMS = [
     (r"CLI/.*", r"apps/.*"),
     (r"(oneapi/)?dnnl.*", r"kernels/cpu/gemm\.cpp"),
     (r"nlohmann/.*|xxhash\.h", r"(core/(data|checkpoint|run)|apps)/.*|core/train/metrics\.(h|cpp)|tests/.*"),
-    (r"cuda.*|cublas.*|cudnn.*", r"kernels/(cuda|simt)/.*|core/device/cuda_(device|facts)\.cpp|core/comm/nccl_comm\.cpp|tests/simt/.*"),
+    (r"cudnn.*", r"kernels/cuda/attention_cudnn\.cpp"),
+    (r"cuda.*|cublas.*", r"kernels/(cuda|simt)/.*|core/device/cuda_(device|facts)\.cpp|core/comm/nccl_comm\.cpp|tests/simt/.*"),
     (r"nccl\.h", r"core/comm/nccl_comm\.cpp|kernels/simt/nccl.*|tests/simt/.*"),
     (r"catch2/.*", r"tests/support/catch\.h"),
 ]

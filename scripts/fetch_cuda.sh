@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Fetches the parts of the CUDA toolkit that building and testing without a GPU need, from NVIDIA's packages on PyPI, into
 # build/cuda: headers (cudart, cuBLASLt, NCCL, cuDNN and its frontend), nvcc, and the disassembler.
-#   scripts/fetch_cuda.sh [--tools]      --tools: only cuobjdump and nvdisasm, for machines whose toolkit lacks them
+#   scripts/fetch_cuda.sh [--tools | --frontend]
+#     --tools     only cuobjdump and nvdisasm, for machines whose toolkit lacks them
+#     --frontend  only cuDNN's frontend, which no toolkit has
 # Nothing is installed outside the repository; a second call does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,12 +13,13 @@ root=build/cuda
 tools=(nvidia-cuda-cuobjdump==13.2.51 nvidia-cuda-nvdisasm==13.2.51)
 packages=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88
   nvidia-cuda-cccl==13.0.85 nvidia-cublas==13.1.0.3 nvidia-nccl-cu13==2.28.9 nvidia-cudnn-cu13==9.19.0.56
-  nvidia-cudnn-frontend==1.32.0 nvidia-nvtx==13.0.85)
+  nvidia-cudnn-frontend==1.32.0 nvidia-nvtx==13.0.85 nvidia-cuda-nvrtc==13.0.88)
 case ${1:-} in
   "") wanted=("${packages[@]}" "${tools[@]}") mark=$root/.all ;;
   --tools) wanted=("${tools[@]}") mark=$root/.tools ;;
+  --frontend) wanted=(nvidia-cudnn-frontend==1.32.0) mark=$root/.frontend ;;
   *)
-    echo "fetch_cuda.sh: unknown argument $1 (known: --tools)" >&2
+    echo "fetch_cuda.sh: unknown argument $1 (known: --tools, --frontend)" >&2
     exit 1
     ;;
 esac

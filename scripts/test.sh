@@ -78,6 +78,15 @@ if [ $quick = no ] && ! has_nvcc; then
   scripts/fetch_cuda.sh || not_run+=("without a CUDA toolkit: the emulated CUDA device, the CUDA audit and the CUDA build")
 fi
 
+# The frontend of cuDNN is in no toolkit.
+fetch_frontend() {
+  [ -e build/cuda/include/cudnn_frontend.h ] || [ -e /usr/local/cuda/include/cudnn_frontend.h ] ||
+    scripts/fetch_cuda.sh --frontend
+}
+if [ $quick = no ] && has_nvcc && ! fetch_frontend; then
+  not_run+=("without cuDNN's frontend: attention by cuDNN in the CUDA build")
+fi
+
 # links_cuda: the binary with the real libraries, which without a driver must say what is missing and end with 1.
 links_cuda() {
   scripts/build.sh release --cuda --werror --into release-cuda --target trident -DTRIDENT_TESTS=OFF \

@@ -18,6 +18,7 @@ enum class AttentionKind : uint8_t { dense, sliding, fixed, variable, bigbird, b
 enum class Schedule : uint8_t { gpipe, one_f_one_b, interleaved };
 enum class Offload : uint8_t { none, host, nvme };
 enum class Precision : uint8_t { fp32, bf16, fp16 };
+enum class AttentionSource : uint8_t { automatic, own, cudnn };
 enum class Recompute : uint8_t { none, selective, full };
 enum class OptimizerKind : uint8_t { adamw };
 enum class LrSchedule : uint8_t { constant, linear, cosine, wsd };
@@ -58,6 +59,10 @@ struct EnumNames<Offload> {
 template <>
 struct EnumNames<Precision> {
   static constexpr std::string_view value[] = {"fp32", "bf16", "fp16"};
+};
+template <>
+struct EnumNames<AttentionSource> {
+  static constexpr std::string_view value[] = {"auto", "own", "cudnn"};
 };
 template <>
 struct EnumNames<Recompute> {

@@ -18,6 +18,7 @@ struct TrainConfig {
   Precision precision = Precision::bf16;
   int64_t seed = 1234;
   Recompute recompute = Recompute::none;
+  AttentionSource attention_kernel = AttentionSource::automatic;
   double grad_clip = 1.0;
   int64_t max_bad_steps = 5;
 
@@ -51,6 +52,12 @@ struct TrainConfig {
                            .group = FieldGroup::performance,
                            .effect = "Activations dropped in forward and computed again in backward: less memory, more "
                                      "arithmetic, the same result bit for bit."});
+    visit(self.attention_kernel,
+          {.name = "attention_kernel",
+           .group = FieldGroup::performance,
+           .effect = "Whose attention runs on device: cuda. auto: cuDNN's where it has an "
+                     "engine for the shape (16-bit, no dropout) that needs no more than 256 MiB "
+                     "of workspace, else our own; the log says which. cudnn: that or an error."});
     visit(
         self.grad_clip,
         {.name = "grad_clip", .range = at_least(0), .effect = "Largest global norm of the gradient; 0 does not clip."});

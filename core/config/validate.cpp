@@ -47,6 +47,7 @@ class Checker {
     check_ranks();
     check_batch();
     check_optimizer();
+    check_kernels();
     check_data();
     for (Problem& p : unsupported(c_)) problems_.push_back(std::move(p));
     return std::move(problems_);
@@ -126,6 +127,23 @@ class Checker {
       fail({"model.layers", "parallel.pipeline", "parallel.virtual_stages"}, c_.model.layers,
            " layers can't fill pipeline = ", p.pipeline, " x virtual_stages = ", p.virtual_stages, " = ", chunks,
            " chunks; have ", chunks, " layers or more, or fewer stages");
+    }
+  }
+
+  /// What is known before a GPU is asked; kernels/attention_kernel.h has the rest.
+  void check_kernels() {
+    if (c_.train.attention_kernel != AttentionSource::cudnn) return;
+    if (c_.device != DeviceKind::cuda) {
+      fail({"train.attention_kernel", "device"}, "cudnn runs on device: cuda, not on ", enum_name(c_.device),
+           "; set it to auto or own");
+    }
+    if (c_.train.precision == Precision::fp32) {
+      fail({"train.attention_kernel", "train.precision"},
+           "cuDNN's attention takes 16-bit numbers, not fp32; set it to auto or own, or precision to bf16");
+    }
+    if (c_.model.dropout > 0) {
+      fail({"train.attention_kernel", "model.dropout"},
+           "cuDNN's dropout would draw other elements than every other device; set it to auto or own, or dropout to 0");
     }
   }
 

@@ -79,7 +79,7 @@ class CudaStream {
 
 class CudaDevice final : public Device {
  public:
-  explicit CudaDevice(int ordinal) : ordinal_(ordinal) {
+  CudaDevice(int ordinal, AttentionKernel attention) : ordinal_(ordinal) {
     check_cuda(cudaSetDevice(ordinal), "cudaSetDevice");
     int lowest = 0, highest = 0;
     check_cuda(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "cudaDeviceGetStreamPriorityRange");
@@ -89,7 +89,7 @@ class CudaDevice final : public Device {
       const bool urgent = role == Role::comm || role == Role::tensor || role == Role::send;
       streams_[i] = std::make_unique<CudaStream>(urgent ? highest : lowest);
     }
-    ops_ = make_cuda_ops();
+    ops_ = make_cuda_ops(attention);
   }
   ~CudaDevice() override { (void)cudaDeviceSynchronize(); }
 
@@ -236,7 +236,7 @@ CudaBuild cuda_build() {
 #endif
 }
 
-std::unique_ptr<Device> make_cuda_device(int local_rank, int local_size) {
+std::unique_ptr<Device> make_cuda_device(int local_rank, int local_size, AttentionKernel attention) {
   const int gpus = visible_gpus();
   if (local_size > gpus) {
     throw UserError(build_string(local_size, " ranks on this host but ", gpus, gpus == 1 ? " GPU is" : " GPUs are",
@@ -244,7 +244,7 @@ std::unique_ptr<Device> make_cuda_device(int local_rank, int local_size) {
                                  " ranks per host (mpirun --map-by ppr:", gpus,
                                  ":node, sbatch --ntasks-per-node=", gpus, "), or see CUDA_VISIBLE_DEVICES"));
   }
-  return std::make_unique<CudaDevice>(local_rank);
+  return std::make_unique<CudaDevice>(local_rank, attention);
 }
 
 }  // namespace trident

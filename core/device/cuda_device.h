@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "core/device/device.h"
+#include "kernels/attention_kernel.h"
 
 namespace trident {
 
@@ -15,6 +16,6 @@ CudaBuild cuda_build();
 
 /// Chooses the GPU number `local_rank` among those visible and makes the device. `local_size`: ranks on this host.
 /// Throws UserError that names what is missing: the driver, a GPU for each rank, CUDA itself.
-std::unique_ptr<Device> make_cuda_device(int local_rank, int local_size);
+std::unique_ptr<Device> make_cuda_device(int local_rank, int local_size, AttentionKernel attention);
 
 }  // namespace trident

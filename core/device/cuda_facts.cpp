@@ -35,6 +35,7 @@ CudaFacts cuda_facts() {
   (void)cudaDriverGetVersion(&facts.driver);
   (void)cudaRuntimeGetVersion(&facts.runtime);
   facts.cublaslt = cublaslt_version();
+  facts.cudnn = cudnn_description();
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error != cudaSuccess) {

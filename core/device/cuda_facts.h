@@ -24,6 +24,7 @@ struct CudaFacts {
   int runtime = 0;            ///< CUDA version this binary was built with
   std::string error;          ///< why no GPU can be used, in CUDA's words; empty when one can
   std::string cublaslt;       ///< versions of the libraries
+  std::string cudnn;          ///< "cuDNN 9.19.0", "no cuDNN"
   std::vector<GpuFacts> gpus;
 };
 

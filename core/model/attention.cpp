@@ -4,6 +4,17 @@
 
 namespace trident {
 
+AttentionArgs attention_args(const ModelShape& shape, Tensor qkv, float dropout) {
+  return {.qkv = qkv,
+          .context = shape.context,
+          .heads = shape.local_heads(),
+          .kv_heads = shape.local_kv_heads(),
+          .head_size = shape.head_size,
+          .scale = 1.0f / std::sqrt(static_cast<float>(shape.head_size)),
+          .dropout = dropout,
+          .heads_total = shape.heads};
+}
+
 Attention::Attention(const ModelShape& shape, const std::string& name, std::vector<ParamSpec>& specs)
     : shape_(shape), dropout_purpose_(random_purpose(name + ".dropout")) {
   const int64_t q = shape.heads * shape.head_size, kv = shape.kv_heads * shape.head_size;
@@ -15,20 +26,13 @@ Attention::Attention(const ModelShape& shape, const std::string& name, std::vect
 }
 
 AttentionArgs Attention::core_args(const Exec& ex, Tensor qkv, Tensor out, Tensor lse) const {
-  return {.out = out,
-          .lse = lse,
-          .qkv = qkv,
-          .context = shape_.context,
-          .heads = shape_.local_heads(),
-          .kv_heads = shape_.local_kv_heads(),
-          .head_size = shape_.head_size,
-          .scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_size)),
-          .dropout = ex.training() ? shape_.dropout : 0.0f,
-          .dropout_key = {ex.seed, static_cast<uint32_t>(ex.step), dropout_purpose_},
-          .first_sequence = ex.micro.first_sequence,
-          .first_head = ex.tensor.rank() * shape_.local_heads(),
-          .heads_total = shape_.heads,
-          .scratch = {}};
+  AttentionArgs args = attention_args(shape_, qkv, ex.training() ? shape_.dropout : 0.0f);
+  args.out = out;
+  args.lse = lse;
+  args.dropout_key = {ex.seed, static_cast<uint32_t>(ex.step), dropout_purpose_};
+  args.first_sequence = ex.micro.first_sequence;
+  args.first_head = ex.tensor.rank() * shape_.local_heads();
+  return args;
 }
 
 RopeArgs Attention::rope_args(Tensor qkv, bool inverse) const {
@@ -42,7 +46,7 @@ RopeArgs Attention::rope_args(Tensor qkv, bool inverse) const {
 
 Tensor Attention::forward(Exec& ex, const BlockParams& p, Tensor h_RD, Saved& saved) const {
   const int64_t tokens = ex.tokens(), rows = h_RD.dim[0];
-  Tensor qkv = saved.alloc(ex.dtype, {tokens, qkv_width()});
+  Tensor qkv = saved.alloc(ex.dtype, {tokens, shape_.local_qkv()});
   Tensor out = saved.alloc(ex.dtype, {tokens, shape_.local_heads() * shape_.head_size});
   Tensor lse = saved.alloc(ex.wide(), {tokens / shape_.context, shape_.local_heads(), shape_.context});
   saved.push(qkv);
@@ -66,7 +70,7 @@ Tensor Attention::backward(Exec& ex, const BlockParams& p, Tensor dz_RD, Tensor 
 
   Tensor dh_TD = ex.scratch.alloc(ex.dtype, {tokens, shape_.hidden});
   const ScratchScope scope(ex.scratch);
-  Tensor dqkv = ex.scratch.alloc(ex.dtype, {tokens, qkv_width()});
+  Tensor dqkv = ex.scratch.alloc(ex.dtype, {tokens, shape_.local_qkv()});
   {
     const ScratchScope inner(ex.scratch);
     Tensor dout = ex.scratch.alloc(ex.dtype, {tokens, out.dim[1]});

@@ -13,6 +13,9 @@
 
 namespace trident {
 
+/// The shape and scalars of the attention of `qkv` (which may be dry); no outputs, no dropout's key.
+AttentionArgs attention_args(const ModelShape&, Tensor qkv, float dropout);
+
 class Attention {
  public:
   Attention(const ModelShape&, const std::string& name, std::vector<ParamSpec>& specs);
@@ -25,7 +28,6 @@ class Attention {
  private:
   AttentionArgs core_args(const Exec&, Tensor qkv, Tensor out, Tensor lse) const;
   RopeArgs rope_args(Tensor qkv, bool inverse) const;
-  int64_t qkv_width() const { return (shape_.local_heads() + 2 * shape_.local_kv_heads()) * shape_.head_size; }
 
   ModelShape shape_;
   uint32_t dropout_purpose_;

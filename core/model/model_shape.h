@@ -30,6 +30,8 @@ struct ModelShape {
 
   int64_t local_heads() const { return heads / tensor; }
   int64_t local_kv_heads() const { return kv_heads / tensor; }
+  /// Width of a row of q | k | v.
+  int64_t local_qkv() const { return (local_heads() + 2 * local_kv_heads()) * head_size; }
   int64_t local_vocab() const { return (vocab + tensor - 1) / tensor; }
   /// Ways a [T, D] activation is split by rows outside tensor-parallel regions.
   int64_t row_split() const { return sequence_parallel ? tensor : 1; }

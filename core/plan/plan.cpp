@@ -82,7 +82,8 @@ std::vector<PlanRow> allocation_rows(const std::vector<Allocation>& allocations)
 }
 
 std::unique_ptr<Ops> planning_ops(const Config& config) {
-  return config.device == DeviceKind::cpu ? make_cpu_ops() : make_dry_cuda_ops();
+  if (config.device == DeviceKind::cpu) return make_cpu_ops();
+  return make_dry_cuda_ops(attention_kernel_of(config.train.attention_kernel));
 }
 
 RankPlan plan_rank(const Config& config, int rank, const Ops& ops) {

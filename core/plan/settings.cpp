@@ -44,6 +44,15 @@ DType dtype_of(Precision precision) {
   throw InternalError("a precision of the config has a dtype");
 }
 
+AttentionKernel attention_kernel_of(AttentionSource source) {
+  switch (source) {
+    case AttentionSource::automatic: return AttentionKernel::automatic;
+    case AttentionSource::own: return AttentionKernel::own;
+    case AttentionSource::cudnn: return AttentionKernel::cudnn;
+  }
+  throw InternalError("a source of attention in the config has a kernel");
+}
+
 Topology topology_of(const ParallelConfig& p) {
   return {.tensor = p.tensor, .context = p.context, .data = p.data, .pipeline = p.pipeline};
 }

@@ -4,10 +4,12 @@
 #include "core/comm/topology.h"
 #include "core/config/config.h"
 #include "core/train/engine.h"
+#include "kernels/attention_kernel.h"
 
 namespace trident {
 
 DType dtype_of(Precision);
+AttentionKernel attention_kernel_of(AttentionSource);
 Topology topology_of(const ParallelConfig&);
 ModelShape model_shape_of(const ModelConfig&, const ParallelConfig&);
 

@@ -62,7 +62,8 @@ std::vector<Finding> examine_cuda() {
   const CudaFacts facts = cuda_facts();
   std::vector<Finding> findings = {examine_driver(facts)};
   if (facts.build == CudaBuild::absent) return findings;
-  findings.push_back({State::good, "CUDA", build_string("cuBLASLt ", facts.cublaslt, ", ", nccl_version()), ""});
+  findings.push_back(
+      {State::good, "CUDA", build_string("cuBLASLt ", facts.cublaslt, ", ", facts.cudnn, ", ", nccl_version()), ""});
   if (!facts.error.empty() || facts.gpus.empty()) {
     const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
     findings.push_back({State::problem, "GPU",

@@ -14,6 +14,7 @@
 #include "core/config/dump.h"
 #include "core/data/blend.h"
 #include "core/device/cuda_device.h"
+#include "core/model/attention.h"
 #include "core/plan/settings.h"
 #include "core/run/bad_step.h"
 
@@ -62,7 +63,7 @@ double probe_bound(Precision saved, Precision loaded) {
 
 }  // namespace
 
-std::unique_ptr<Device> make_device(DeviceKind kind, const World& world) {
+std::unique_ptr<Device> make_device(DeviceKind kind, const World& world, AttentionSource attention) {
   switch (kind) {
     case DeviceKind::cpu: return make_cpu_device();
     case DeviceKind::cuda:
@@ -76,13 +77,13 @@ std::unique_ptr<Device> make_device(DeviceKind kind, const World& world) {
             "release --target trident-simt builds it)");
       break;
   }
-  return make_cuda_device(world.local_rank(), world.local_size());
+  return make_cuda_device(world.local_rank(), world.local_size(), attention_kernel_of(attention));
 }
 
 Run::Run(const Config& config, World& world)
     : config_(config),
       world_(world),
-      device_(make_device(config.device, world)),
+      device_(make_device(config.device, world, config.train.attention_kernel)),
       device_world_(config.device == DeviceKind::cpu
                         ? nullptr
                         : make_nccl_world(world, *device_, std::chrono::duration<double>(config.comm.timeout))),
@@ -259,6 +260,15 @@ std::vector<float> Run::logits(const Batch& batch, std::span<const int64_t> rows
   ensure(bytes.size() == out_NV.size() * sizeof(float), "the last stage has the logits");
   std::memcpy(out_NV.data(), bytes.data(), bytes.size());
   return out_NV;
+}
+
+std::string Run::describe_attention() const {
+  const ModelShape shape = model_shape_of(config_.model, config_.parallel);
+  const Tensor qkv(nullptr, dtype_of(config_.train.precision),
+                   {config_.train.micro_batch * shape.context, shape.local_qkv()}, Place::device);
+  const std::string training = device_->ops().describe(attention_args(shape, qkv, shape.dropout));
+  const std::string evaluation = device_->ops().describe(attention_args(shape, qkv, 0));
+  return training == evaluation ? training : build_string(training, "; in evaluation ", evaluation);
 }
 
 void Run::save() {

@@ -77,6 +77,9 @@ class Run {
   std::optional<std::string> poll_save() { return writer_->poll(); }
   std::optional<std::string> finish_save() { return writer_->finish(); }
 
+  /// What computes attention, and why, for the log; empty where there is no choice.
+  std::string describe_attention() const;
+
   const Config& config() const { return config_; }
   Grid& grid() { return grid_; }
   Device& device() { return *device_; }
@@ -111,6 +114,6 @@ class Run {
 };
 
 /// The device of the config on this rank. Throws UserError when this binary or this machine has none.
-std::unique_ptr<Device> make_device(DeviceKind, const World&);
+std::unique_ptr<Device> make_device(DeviceKind, const World&, AttentionSource);
 
 }  // namespace trident

@@ -114,6 +114,9 @@ void Trainer::start() {
   log::info(build_string("grid: ", run_->grid().topology.describe(), " on ", world_.size(),
                          world_.size() == 1 ? " rank" : " ranks", ", ZeRO ", config_.zero.stage, ", ",
                          enum_name(config_.train.precision), "; built in ", format_duration(seconds_since(begin))));
+  if (const std::string attention = run_->describe_attention(); !attention.empty()) {
+    log::info("attention: " + attention);
+  }
   const std::string checkpoint = choose_checkpoint();
   if (checkpoint.empty()) {
     run_->initialize();

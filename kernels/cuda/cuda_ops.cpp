@@ -1,6 +1,8 @@
 #include "kernels/cuda/cuda_ops.h"
 
+#include "core/base/error.h"
 #include "kernels/check.h"
+#include "kernels/cuda/attention_dispatch.h"
 #include "kernels/cuda/families.h"
 #include "kernels/cuda/gemm.h"
 
@@ -11,6 +13,8 @@ cudaStream_t of(Stream stream) { return static_cast<cudaStream_t>(stream.handle)
 
 class CudaOps final : public Ops {
  public:
+  explicit CudaOps(AttentionKernel attention) : attention_(attention, cuda::make_cudnn()) {}
+
   void gemm(Stream stream, const GemmArgs& args) const override {
     check(args);
     gemm_.run(of(stream), args);
@@ -31,11 +35,11 @@ class CudaOps final : public Ops {
   }
   void attention_forward(Stream stream, const AttentionArgs& args) const override {
     check(args);
-    cuda::attention_forward(of(stream), args);
+    attention_.forward(of(stream), args);
   }
   void attention_backward(Stream stream, const AttentionBackwardArgs& args) const override {
     check(args);
-    cuda::attention_backward(of(stream), args);
+    attention_.backward(of(stream), args);
   }
 
   void activation_forward(Stream stream, ActivationKind kind, Tensor y_TF, Tensor x) const override {
@@ -129,10 +133,15 @@ class CudaOps final : public Ops {
     cuda::sum(of(stream), out_1, x, scratch);
   }
 
+  std::string describe(const AttentionArgs& args) const override {
+    const AttentionChoice choice = attention_.choose(args);
+    return choice.cudnn ? cudnn_description() : build_string("own kernels (not cuDNN: ", choice.reason, ")");
+  }
+
   size_t scratch_bytes(const GemmArgs& args) const override { return cuda::gemm_scratch_bytes(args); }
   size_t scratch_bytes(const NormBackwardArgs& args) const override { return cuda::norm_scratch_bytes(args); }
-  size_t scratch_bytes(const AttentionArgs& args) const override { return cuda::attention_scratch_bytes(args); }
-  size_t scratch_bytes(const AttentionBackwardArgs& args) const override { return cuda::attention_scratch_bytes(args); }
+  size_t scratch_bytes(const AttentionArgs& args) const override { return attention_.scratch_bytes(args); }
+  size_t scratch_bytes(const AttentionBackwardArgs& args) const override { return attention_.scratch_bytes(args); }
   size_t embedding_scratch_bytes(int64_t tokens, int64_t rows) const override {
     return cuda::embedding_scratch_bytes(tokens, rows);
   }
@@ -143,10 +152,16 @@ class CudaOps final : public Ops {
 
  private:
   cuda::Gemm gemm_;
+  cuda::AttentionDispatch attention_;
 };
 
 }  // namespace
 
-std::unique_ptr<Ops> make_cuda_ops() { return std::make_unique<CudaOps>(); }
+std::unique_ptr<Ops> make_cuda_ops(AttentionKernel attention) { return std::make_unique<CudaOps>(attention); }
+
+std::string cudnn_description() {
+  const std::string version = cuda::cudnn_version();
+  return version.empty() ? "no cuDNN" : "cuDNN " + version;
+}
 
 }  // namespace trident

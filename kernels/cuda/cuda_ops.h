@@ -8,14 +8,17 @@
 #include <memory>
 #include <string>
 
+#include "kernels/attention_kernel.h"
 #include "kernels/ops.h"
 
 namespace trident {
 
 /// Needs no device before the first operation: the planner asks it for scratch on a laptop.
-std::unique_ptr<Ops> make_cuda_ops();
+std::unique_ptr<Ops> make_cuda_ops(AttentionKernel attention = AttentionKernel::automatic);
 
 /// Version of cuBLASLt as linked: "13.1.0".
 std::string cublaslt_version();
+/// "cuDNN 9.19.0", or "no cuDNN".
+std::string cudnn_description();
 
 }  // namespace trident

@@ -23,6 +23,7 @@ void norm_forward(cudaStream_t, const NormArgs&);
 void norm_backward(cudaStream_t, const NormBackwardArgs&);
 
 void rope(cudaStream_t, const RopeArgs&);
+/// Our own attention; attention_dispatch.h decides when it runs.
 void attention_forward(cudaStream_t, const AttentionArgs&);
 void attention_backward(cudaStream_t, const AttentionBackwardArgs&);
 

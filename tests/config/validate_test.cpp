@@ -217,6 +217,26 @@ TEST_CASE("the data is there and fits the model") {
   check_cases(cases);
 }
 
+TEST_CASE("attention by cuDNN is asked for where cuDNN can be") {
+  const Case cases[] = {
+      {{"train.attention_kernel=cudnn"},
+       8,
+       "--set train.attention_kernel=cudnn: train.attention_kernel: cudnn runs on device: cuda, not on cpu; set it to "
+       "auto or own"},
+      {{"device=cuda", "train.attention_kernel=cudnn", "train.precision=fp32"},
+       8,
+       "--set train.attention_kernel=cudnn: train.attention_kernel: cuDNN's attention takes 16-bit numbers, not fp32; "
+       "set it to auto or own, or precision to bf16"},
+      {{"device=cuda", "train.attention_kernel=cudnn", "model.dropout=0.1"},
+       8,
+       "--set train.attention_kernel=cudnn: train.attention_kernel: cuDNN's dropout would draw other elements than "
+       "every other device; set it to auto or own, or dropout to 0"},
+      {{"device=cuda", "train.attention_kernel=cudnn"}, 8, ""},
+      {{"train.attention_kernel=own"}, 8, ""},
+  };
+  check_cases(cases);
+}
+
 TEST_CASE("the name can name a directory") {
   for (const char* bad : {"a/b", ".hidden", "\"\""}) {
     CHECK(error_of(kLegal, 8, {"name=" + std::string(bad)}).find("it names a directory") != std::string::npos);
