@@ -3,8 +3,9 @@
 // Policy: every call is ordered on the stream given; every rank of the group calls the same operations in the same
 // order per communicator. Reductions add in rank order, element by element, with f32 (f64 for f64) accumulation and one
 // rounding at the end, so that all_reduce and reduce_scatter + all_gather give the same bits and every run repeats.
-// (NCCL, for tensors in device memory, has an order of its own and rounds 16-bit sums at every hop.)
-// Every wait has the group's timeout; when it passes, the job ends with one line naming the missing ranks, the
+// (NCCL, for tensors in device memory, has an order of its own, rounds 16-bit sums at every hop, and its maximum may
+// drop a NaN, which ours keeps: nobody may rely on it. The head's maxima don't: a NaN logit reaches the loss by its
+// sum.) Every wait has the group's timeout; when it passes, the job ends with one line naming the missing ranks, the
 // collective, the step and the layer (see Ledger).
 #pragma once
 
