@@ -20,7 +20,7 @@ std::unique_ptr<Device> late_device() {
   simt::Settings settings;
   settings.late_pageable = true;
   simt::set_settings(settings);
-  return make_cuda_device(0, 1);
+  return make_cuda_device(0, 1, AttentionKernel::own);
 }
 
 Tensor of(const Memory& memory) { return Tensor(memory.data(), DType::i32, {kCount}, memory.place()); }
