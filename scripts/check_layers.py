@@ -35,6 +35,7 @@ ROOMS = [
     (r"(oneapi/)?dnnl.*", r"kernels/cpu/gemm\.cpp"),
     (r"nlohmann/.*|xxhash\.h", r"(core/(data|checkpoint|run)|apps)/.*|core/train/metrics\.(h|cpp)|tests/.*"),
     (r"cudnn.*", r"kernels/cuda/attention_cudnn\.cpp"),
+    (r"nvtx3/.*", r"core/device/cuda_device\.cpp"),
     (r"cuda.*|cublas.*", r"kernels/(cuda|simt)/.*|core/device/cuda_(device|facts)\.cpp|core/comm/nccl_comm\.cpp|tests/simt/.*"),
     (r"nccl\.h", r"core/comm/nccl_comm\.cpp|kernels/simt/nccl.*|tests/simt/.*"),
     (r"catch2/.*", r"tests/support/catch\.h"),

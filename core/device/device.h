@@ -91,6 +91,22 @@ class Device {
   virtual bool passed(Event) = 0;
 
   virtual const Ops& ops() const = 0;
+
+  /// A stretch of the calling thread's work, for a profiler's time line (Range below). Devices without one ignore it.
+  virtual void begin_range(const char* /*name*/, int64_t /*number*/) {}
+  virtual void end_range() {}
+};
+
+/// Names what the calling thread submits while it lives: "step" 7, "forward block" 3. Ranges nest.
+class Range {
+ public:
+  Range(Device& device, const char* name, int64_t number) : device_(device) { device_.begin_range(name, number); }
+  ~Range() { device_.end_range(); }
+  Range(const Range&) = delete;
+  Range& operator=(const Range&) = delete;
+
+ private:
+  Device& device_;
 };
 
 /// The CPU. Compute runs in the calling thread (kernels use OpenMP inside), and so do the tensor axis's collectives: a

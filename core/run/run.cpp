@@ -184,6 +184,7 @@ void Run::submit_gradients(bool stop) {
   const Stream compute = device_->stream(Role::compute);
   engine_->store.zero_grads(compute);
   const StepLoss mine = engine_->executor.train(*train_data_, step_);
+  const Range range(*device_, "reduce", step_ + 1);
   engine_->store.finish_grads(compute);
   engine_->optimizer.reduce(mine, stop, *grid_.world, compute);
 }
@@ -195,7 +196,9 @@ StepSums Run::gradients() {
 }
 
 void Run::submit_step(bool stop) {
+  const Range whole(*device_, "step", step_ + 1);
   submit_gradients(stop);
+  const Range range(*device_, "update", step_ + 1);
   const float lr = learning_rate(lr_policy_, step_ + 1);
   engine_->optimizer.update(lr, static_cast<float>(config_.train.grad_clip), device_->stream(Role::compute));
   in_flight_.push_back({.step = ++step_, .lr = lr, .sums = std::nullopt});
@@ -272,6 +275,7 @@ std::string Run::describe_attention() const {
 }
 
 void Run::save() {
+  const Range range(*device_, "checkpoint", step_);
   CheckpointMeta meta{.step = step_,
                       .config = dump_config(config_),
                       .grid = build_string(grid_.topology.describe(), ", ZeRO ", config_.zero.stage),

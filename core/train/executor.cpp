@@ -191,6 +191,7 @@ void Executor::run(const Instr& instr, const DataSource& data, int64_t step, int
       break;
     case Do::recv_activation: receive(slot, instr); break;
     case Do::forward: {
+      const Range range(device_, "forward of micro-batch", instr.micro);
       slot.first_sequence =
           (static_cast<int64_t>(instr.micro) * grid_.topology.data + grid_.at.data) * options_.micro_batch;
       Exec ex = exec(HeadMode::train, step, slot);
@@ -211,7 +212,11 @@ void Executor::run(const Instr& instr, const DataSource& data, int64_t step, int
       grid_.pipeline->recv(gradient_RD_[i], from.stage, from.tag, device_.stream(Role::compute));
       break;
     }
-    case Do::backward: backward(slot, instr, step); break;
+    case Do::backward: {
+      const Range range(device_, "backward of micro-batch", instr.micro);
+      backward(slot, instr, step);
+      break;
+    }
     case Do::send_gradient: {
       const size_t i = gradient_buffer(backwards_ - 1);
       gradient_sent_[i] = send_tensor(gradient_RD_[i], instr);

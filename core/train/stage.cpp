@@ -68,6 +68,7 @@ Tensor Stage::forward(Exec& ex, BlockStore& store, Ledger& ledger, int chunk, in
   const BlockRange range = ranges_.at(static_cast<size_t>(chunk));
   for (int64_t block = range.begin; block < range.end; ++block) {
     ledger.at(ex.step, "forward", static_cast<int>(block), micro);
+    const Range range_of_block(ex.device, "forward of block", block);
     const BlockParams& params = store.acquire(block, Pass::forward, ex.stream);
     if (block + 1 < range.end) store.prefetch(block + 1);
     if (inspector != nullptr) inspector->before_forward(block, module(block), params);
@@ -91,6 +92,7 @@ void Stage::backward(Exec& ex, BlockStore& store, Ledger& ledger, int chunk, int
   const BlockRange range = ranges_.at(static_cast<size_t>(chunk));
   for (int64_t block = range.end - 1; block >= range.begin; --block) {
     ledger.at(ex.step, "backward", static_cast<int>(block), micro);
+    const Range range_of_block(ex.device, "backward of block", block);
     const BlockParams& params = store.acquire(block, Pass::backward, ex.stream);
     if (block > range.begin) store.prefetch(block - 1);
     if (redo != nullptr && is_layer(block)) {
