@@ -48,11 +48,13 @@ step "doctor" $build/trident doctor
 step "every case of the op list against the reference" $build/tests/test_cuda
 step "trainings on one GPU against the CPU device" python3 tests/apps/simt_check.py mpirun $build/trident $build/trident \
   --device cuda --grids alone
-for grid in 2x1x1 1x2x1 1x1x2 2x2x2; do
-  needed=$((${grid//x/*}))
+for grid in 2x1x1 1x2x1 1x1x2 1x1x2-zero3 2x2x2; do
+  sizes=${grid%%-*}
+  needed=$((${sizes//x/*}))
   [ "$gpus" -lt "$needed" ] || step "trainings on $needed GPUs, $grid" python3 tests/apps/simt_check.py mpirun \
     $build/trident $build/trident --device cuda --grids "$grid"
 done
+step "bench: GEMM peak, bandwidth, every operation on the shapes of GPT-2 124M" $build/trident bench --device cuda ops
 step "speed of a small model in bf16 (tokens/s and MFU in the log)" $build/trident train configs/tiny_gpt2.yaml \
   --set device=cuda --set model.layers=12 --set model.hidden=768 --set model.heads=12 --set model.context=1024 \
   --set train.precision=bf16 --set train.micro_batch=8 --set train.steps=20 --set out="build/gpu_check_$$"

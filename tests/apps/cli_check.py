@@ -186,10 +186,18 @@ class CliChecks:
                 ranks.update(range(int(first), int(last or first) + 1))
         self.checks.that("plan: all 800 ranks", ranks == set(range(800)))
 
+    def bench(self):
+        # One line an operation and dtype; the speeds of tiny shapes mean nothing.
+        line = r"\s+[\d.]+\s+[\d.]+ G[BF]/s\s+\d+%"
+        table = "".join(rf"[\s\S]*{name}{line}" for name in ("gemm up 128x64 dw", "attention backward", "softmax loss, 16 tokens"))
+        self.expect("bench of tiny shapes", 0, "bench", "--tiny", "ops", out=[rf"f32 {table}[\s\S]*\nbf16 {table}"])
+        self.expect("bench of a GPU without one", 1, "bench", "--device", "cuda", err=["device: cuda"])
+
     def all(self):
         self.arguments()
         self.data()
         self.plan()
+        self.bench()
         self.mistakes()
         self.train()
         self.resume_none()
