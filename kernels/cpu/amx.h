@@ -1,5 +1,5 @@
 // Products of bf16 tiles on AMX (Intel Architecture Instruction Set Extensions, chapter 3): sixteen times the f32
-// vector units' rate. Only what attention needs; GEMM goes through oneDNN.
+// vector units' rate. What attention and the GEMM on tiles (gemm_amx.cpp) share.
 //
 // Legend: an operand "in pairs" holds 32-bit words of two bf16 that are neighbours along the summed dimension: row p of
 // b in pairs is b[2p], b[2p + 1] interleaved. TDPBF16PS wants its right operand like that.
