@@ -31,18 +31,19 @@ Tensor Layer::forward(Exec& ex, const BlockParams& p, Tensor x_RD, Saved& saved)
     return ex.redo_cheap ? ex.scratch.alloc(ex.dtype, {rows, shape_.hidden})
                          : saved.alloc(ex.dtype, {rows, shape_.hidden});
   };
-  NormState norm2{.x_RD = {}, .rstd_T = {}, .mean_T = {}, .y_RD = norm_output()};
+  const Tensor h2_RD = norm_output();
+  NormState norm2;
   {
     const ScratchScope scope(ex.scratch);
     const NormState norm1 = norm1_.forward(ex, p, norm_output(), x_RD, saved);
     Tensor z_RD = attention_.forward(ex, p, norm1.y_RD, saved);
     NormLayer::push(ex, norm1, saved);
     const ResidualJoin join{x_RD, z_RD, residual_dropout(ex, shape_, attention_purpose_, rows)};
-    norm2 = norm2_.forward(ex, p, norm2.y_RD, x1_RD, join, saved);
+    norm2 = norm2_.forward(ex, p, h2_RD, x1_RD, join, saved);
   }
   {
     const ScratchScope scope(ex.scratch);
-    Tensor z_RD = mlp_.forward(ex, p, norm2.y_RD, saved);
+    Tensor z_RD = mlp_.forward(ex, p, h2_RD, saved);
     NormLayer::push(ex, norm2, saved);
     ex.ops.dropout_add(ex.stream, y_RD, x1_RD, z_RD, residual_dropout(ex, shape_, mlp_purpose_, rows));
   }

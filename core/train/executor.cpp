@@ -32,6 +32,12 @@ class DryStore final : public BlockStore {
   std::map<int64_t, BlockParams> params_;
 };
 
+/// Over what an arena has left of its memory.
+Saved saved_over_rest(const Memory& memory, const Arena& arena) {
+  char* rest = memory.data() == nullptr ? nullptr : static_cast<char*>(memory.data()) + arena.used();
+  return Saved(Arena(rest, memory.bytes() - arena.used(), memory.place()));
+}
+
 size_t activation_bytes(int64_t rows, int64_t hidden, DType dtype) {
   return static_cast<size_t>(rows * hidden) * dtype_bytes(dtype);
 }
@@ -113,8 +119,7 @@ void Executor::allocate() {
         device_.alloc(input_bytes + Arena::kAlign + sizes.saved, Place::device, build_string("activations: slot ", i));
     Arena arena(slot.memory.data(), slot.memory.bytes(), slot.memory.place());
     if (any_input) slot.input_RD = arena.alloc(options_.dtype, {rows_, shape.hidden});
-    char* rest = slot.memory.data() == nullptr ? nullptr : static_cast<char*>(slot.memory.data()) + arena.used();
-    slot.saved = Saved(Arena(rest, slot.memory.bytes() - arena.used(), slot.memory.place()));
+    slot.saved = saved_over_rest(slot.memory, arena);
 
     slot.ids_memory = device_.alloc(2 * id_bytes, Place::device, build_string("tokens: slot ", i));
     slot.ids_staging = device_.alloc(2 * id_bytes, Place::pinned, build_string("tokens, on the host: slot ", i));
@@ -148,8 +153,7 @@ void Executor::allocate_redo(size_t saved_bytes) {
   redo_memory_ = device_.alloc(input_TD.bytes() + Arena::kAlign + saved_bytes, Place::device, "recomputed activations");
   Arena arena(redo_memory_.data(), redo_memory_.bytes(), redo_memory_.place());
   redo_.input_TD = arena.alloc(options_.dtype, {input_TD.dim[0], input_TD.dim[1]});
-  char* rest = redo_memory_.data() == nullptr ? nullptr : static_cast<char*>(redo_memory_.data()) + arena.used();
-  redo_.saved = Saved(Arena(rest, redo_memory_.bytes() - arena.used(), redo_memory_.place()));
+  redo_.saved = saved_over_rest(redo_memory_, arena);
 }
 
 Exec Executor::exec(HeadMode mode, int64_t step, const Slot& slot) {

@@ -34,6 +34,10 @@ ZeroStore::ZeroStore(const ZeroOptions& options, std::vector<BlockLayout> layout
   for (const Block& block : blocks_) add_segments(block);
 }
 
+Tensor ZeroStore::flat_of(const Buffer& buffer, const Block& block, DType dtype) {
+  return over(buffer.memory, dtype, block.layout.numel);
+}
+
 Tensor ZeroStore::shard_of(const Block& block, Tensor full) const {
   const int64_t shard = block.layout.shard();
   return full.rows(grid_.at.data * shard, (grid_.at.data + 1) * shard);
@@ -91,7 +95,7 @@ void ZeroStore::make_buffers() {
 
 void ZeroStore::bind(Block& block) {
   const auto used = [&](const Buffer* buffer, Tensor in_place) {
-    return buffer == nullptr ? in_place : over(buffer->memory, in_place.dtype, block.layout.numel);
+    return buffer == nullptr ? in_place : flat_of(*buffer, block, in_place.dtype);
   };
   block.params = bind_block(block.layout, used(block.values, block.value_flat), used(block.grads, block.grad_flat),
                             &blocks_.front().params);
@@ -161,7 +165,7 @@ void ZeroStore::gather(Block& block) {
   const Stream comm = device_.stream(Role::comm);
   if (buffer.used) device_.wait(comm, buffer.released);
   device_.wait(comm, weights_ready_);
-  grid_.data->all_gather(over(buffer.memory, options_.dtype, block.layout.numel), block.value_flat, comm);
+  grid_.data->all_gather(flat_of(buffer, block, options_.dtype), block.value_flat, comm);
   block.gathered = device_.record(comm);
   block.gathering = true;
   buffer.holds = block.layout.block;
@@ -179,7 +183,7 @@ const BlockParams& ZeroStore::acquire(int64_t index, Pass pass, Stream stream) {
   }
   if (pass == Pass::backward && block.grads != nullptr) {
     collect(*block.grads, stream);
-    device_.fill_zero(over(block.grads->memory, DType::f32, block.layout.numel), stream);
+    device_.fill_zero(flat_of(*block.grads, block, DType::f32), stream);
   }
   block.pass = pass;
   return block.params;
@@ -228,7 +232,7 @@ void ZeroStore::reduce(Block& block, Stream stream) {
 void ZeroStore::reduce_in_use(Block& block, Stream stream) {
   const Stream comm = device_.stream(Role::comm);
   device_.wait(comm, device_.record(stream));
-  const Tensor full = over(block.grads->memory, DType::f32, block.layout.numel);
+  const Tensor full = flat_of(*block.grads, block, DType::f32);
   grid_.data->reduce_scatter(shard_of(block, full), full, Reduce::sum, comm);
   block.grads->released = device_.record(comm);
   block.grads->reduced = block.layout.block;
@@ -238,7 +242,7 @@ void ZeroStore::collect(Buffer& buffer, Stream stream) {
   if (buffer.reduced < 0) return;
   const Block& block = at(buffer.reduced);
   device_.wait(stream, buffer.released);
-  device_.ops().add(stream, block.grad_flat, shard_of(block, over(buffer.memory, DType::f32, block.layout.numel)));
+  device_.ops().add(stream, block.grad_flat, shard_of(block, flat_of(buffer, block, DType::f32)));
   buffer.reduced = -1;
 }
 

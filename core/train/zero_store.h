@@ -97,6 +97,8 @@ class ZeroStore final : public BlockStore {
   bool is_end(const Block& block) const { return block.layout.block == 0 || block.layout.block + 1 == options_.blocks; }
   bool shards_grads(const Block& block) const { return options_.stage >= 2 && !is_end(block); }
   bool shards_values() const { return options_.stage >= 3; }
+  /// A buffer as one block's flat tensor.
+  static Tensor flat_of(const Buffer&, const Block&, DType);
   /// This rank's part of a block's flat buffer.
   Tensor shard_of(const Block&, Tensor full) const;
 

@@ -29,9 +29,6 @@ constexpr int64_t kStripStep = kStrip * kTileSteps;  // elements of a strip per 
 constexpr int64_t kSums = kStrip * kStrip;           // f32 sums of a pair of strips: four tiles
 constexpr double kParallelFlops = 2e6;
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
-
 struct Shape {
   int64_t m, n, k;
   bool rows_private;          // the private lines are c's rows, not its columns

@@ -19,9 +19,6 @@ constexpr int64_t kBlockN = 1024;
 constexpr int64_t kCacheRows = 32 * kTileRows;  // rows of packed a that stay in L2 while b's panels pass by
 constexpr int64_t kParallelFlops = int64_t{1} << 19;
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
-
 struct Shape {
   int64_t m, n, k;
   int64_t block_m, block_n, block_k;  // this problem's block sizes, not larger than the constants

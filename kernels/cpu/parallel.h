@@ -13,6 +13,9 @@
 
 namespace trident::cpu {
 
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
 inline constexpr size_t kCacheLine = 64;
 
 /// The first cache line at or after p: vectors and tiles that straddle lines cost up to half of the speed.
