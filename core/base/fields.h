@@ -8,8 +8,8 @@
 //   }
 //
 // A visitor is any object whose operator() takes (T& member, const FieldInfo&); T is const when Self is. Members are
-// bool, an integer, double, std::string, an enum with EnumNames, std::array<double, N>, another struct of settings (a
-// section) or a std::vector of sections (a list).
+// bool, an integer, double, std::string, a ByteSize, an enum with EnumNames, std::array<double, N>, another struct of
+// settings (a section) or a std::vector of sections (a list).
 #pragma once
 
 #include <concepts>
@@ -83,6 +83,12 @@ constexpr std::optional<E> enum_from_name(std::string_view name) {
   }
   return std::nullopt;
 }
+
+/// An amount of memory: "512MiB", "1.5GiB", "80GB", a plain number of bytes, or "none" for 0.
+struct ByteSize {
+  int64_t bytes = 0;
+  bool operator==(const ByteSize&) const = default;
+};
 
 namespace detail {
 struct AnyVisitor {

@@ -21,6 +21,7 @@ struct Config {
   ModelConfig model;
   ParallelConfig parallel;
   ZeroConfig zero;
+  MemoryConfig memory;
   TrainConfig train;
   OptimizerConfig optimizer;
   DataConfig data;
@@ -43,6 +44,7 @@ struct Config {
     visit(self.model, {.name = "model", .effect = "The transformer."});
     visit(self.parallel, {.name = "parallel", .effect = "How the model is laid over the ranks."});
     visit(self.zero, {.name = "zero", .effect = "What is sharded over the data ranks."});
+    visit(self.memory, {.name = "memory", .effect = "Limits of memory."});
     visit(self.train, {.name = "train", .effect = "The run."});
     visit(self.optimizer, {.name = "optimizer", .effect = "The update rule and the learning rate."});
     visit(self.data, {.name = "data", .effect = "What is read."});

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cmath>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -25,6 +26,11 @@ constexpr size_t kArraySize<std::array<double, N>> = N;
 /// A text as YAML: bare when no reader can take it for anything else, else in double quotes.
 std::string yaml_string(std::string_view text);
 
+/// Exact, in the largest unit that leaves a whole number: "512MiB", "1000"; "none" for 0.
+std::string byte_size_text(ByteSize);
+/// Reads what a ByteSize may be; nothing for any other text, negative amounts and those above 2^53.
+std::optional<ByteSize> parse_byte_size(std::string_view text);
+
 /// "at least 1", "above 0", "from 0 up to but not 1", ...; "" when every number is legal.
 std::string range_text(const FieldRange& range);
 
@@ -39,6 +45,8 @@ std::string type_text() {
     return "a number";
   } else if constexpr (std::same_as<T, std::string>) {
     return "text";
+  } else if constexpr (std::same_as<T, ByteSize>) {
+    return "an amount of memory such as 512MiB, or none";
   } else if constexpr (NamedEnum<T>) {
     return "one of " + join(enum_names<T>());
   } else if constexpr (kArraySize<T> > 0) {
@@ -62,6 +70,8 @@ std::string value_text(const T& value, const FieldInfo& info) {
     return format_number(value);
   } else if constexpr (std::same_as<T, std::string>) {
     return yaml_string(value);
+  } else if constexpr (std::same_as<T, ByteSize>) {
+    return byte_size_text(value);
   } else if constexpr (NamedEnum<T>) {
     return std::string(enum_name(value));
   } else {

@@ -1,4 +1,4 @@
-// The sections that say how the model is laid over ranks: parallel, zero, comm.
+// The sections that say how the model is laid over ranks: parallel, zero, memory, comm.
 #pragma once
 
 #include <cstdint>
@@ -87,6 +87,22 @@ struct ZeroConfig {
     visit(self.offload, {.name = "offload",
                          .group = kSpeed,
                          .effect = "Where the optimizer state lives: on the device, in host memory or on NVMe."});
+  }
+};
+
+struct MemoryConfig {
+  ByteSize device_limit;
+
+  bool operator==(const MemoryConfig&) const = default;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit(self.device_limit,
+          {.name = "device_limit",
+           .unit = "bytes per rank",
+           .group = FieldGroup::performance,
+           .effect = "Device memory a rank may take; more is an error that lists what it holds. On device: cpu it sets "
+                     "apart a part of the memory as the device's; the rest is the host's."});
   }
 };
 

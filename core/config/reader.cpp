@@ -116,6 +116,10 @@ class Reader {
       read_string(value, node);
     } else if constexpr (NamedEnum<T>) {
       read_enum(value, node);
+    } else if constexpr (std::same_as<T, ByteSize>) {
+      const std::optional<ByteSize> size = parse_byte_size(node.text);
+      if (!size) return expected(node, type_text<T>());
+      value = *size;
     } else if (node.quoted) {
       expected(node, type_text<T>() + " without quotes");
     } else if constexpr (std::same_as<T, bool>) {

@@ -11,13 +11,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <iomanip>
 #include <limits>
-#include <list>
-#include <mutex>
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/format.h"
+#include "core/device/allocation_table.h"
 #include "core/device/device.h"
 #include "core/device/host_stream.h"
 #include "kernels/cpu/cpu_ops.h"
@@ -62,7 +61,7 @@ void* allocate_large(size_t bytes) {
 
 class CpuDevice final : public Device {
  public:
-  explicit CpuDevice(std::unique_ptr<Ops> ops) : ops_(ops ? std::move(ops) : make_cpu_ops()) {}
+  CpuDevice(size_t limit, std::unique_ptr<Ops> ops) : table_(limit), ops_(ops ? std::move(ops) : make_cpu_ops()) {}
 
   ~CpuDevice() override {
     for (HostStream& stream : streams_) stream.close();
@@ -70,25 +69,21 @@ class CpuDevice final : public Device {
   }
 
   Memory alloc(size_t bytes, Place place, std::string_view name) override {
+    table_.check_limit(bytes, place, name);
     // Above half the address space the rounding below would wrap.
     const bool possible = bytes <= std::numeric_limits<size_t>::max() / 2;
     void* const data = !possible                     ? nullptr
                        : bytes >= kHugePageThreshold ? allocate_large(bytes)
                                                      : allocate_small(bytes);
-    if (data == nullptr) throw RunError(no_room(bytes, name));
-    const std::lock_guard lock(mutex_);
-    const auto line = table_.insert(table_.end(), {std::string(name), place, bytes});
-    return Memory(data, bytes, place, [this, line](void* address) {
-      std::free(address);
-      const std::lock_guard relock(mutex_);
-      table_.erase(line);
-    });
+    if (data == nullptr) {
+      throw RunError(table_.no_room(
+          bytes, name,
+          build_string("(the machine has ", format_bytes(static_cast<int64_t>(available_bytes())), " left)")));
+    }
+    return table_.own(data, bytes, place, name, [](void* address) { std::free(address); });
   }
 
-  std::vector<Allocation> allocations() const override {
-    const std::lock_guard lock(mutex_);
-    return {table_.begin(), table_.end()};
-  }
+  std::vector<Allocation> allocations() const override { return table_.lines(); }
 
   void copy(Tensor dst, Tensor src, Stream stream) override {
     ensure(dst.dtype == src.dtype && dst.numel() == src.numel(), "a copy keeps dtype and size");
@@ -122,25 +117,8 @@ class CpuDevice final : public Device {
   const Ops& ops() const override { return *ops_; }
 
  private:
-  std::string no_room(size_t bytes, std::string_view name) const {
-    constexpr double kMiB = 1 << 20;
-    std::ostringstream text;
-    text << std::fixed << std::setprecision(1) << "no memory for " << static_cast<double>(bytes) / kMiB << " MiB of '"
-         << name << "' (the machine has " << static_cast<double>(available_bytes()) / kMiB
-         << " MiB left). Allocated so far by this rank:";
-    size_t total = 0;
-    for (const Allocation& line : allocations()) {
-      text << "\n  " << std::setw(12) << static_cast<double>(line.bytes) / kMiB << " MiB  " << line.name;
-      total += line.bytes;
-    }
-    text << "\n  " << std::setw(12) << static_cast<double>(total) / kMiB << " MiB  in all\n"
-         << "Lower train.micro_batch, set train.recompute, or spread the model over more ranks or machines.";
-    return text.str();
-  }
-
+  AllocationTable table_;
   std::unique_ptr<Ops> ops_;
-  mutable std::mutex mutex_;
-  std::list<Allocation> table_;
   // One per Role but the last, in its order.
   std::array<HostStream, 4> streams_ = {HostStream(HostStream::Mode::in_place), HostStream(HostStream::Mode::worker),
                                         HostStream(HostStream::Mode::worker), HostStream(HostStream::Mode::worker)};
@@ -148,8 +126,8 @@ class CpuDevice final : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> make_cpu_device(std::unique_ptr<Ops> ops) {
-  return std::make_unique<CpuDevice>(std::move(ops));
+std::unique_ptr<Device> make_cpu_device(size_t device_limit, std::unique_ptr<Ops> ops) {
+  return std::make_unique<CpuDevice>(device_limit, std::move(ops));
 }
 
 }  // namespace trident

@@ -7,7 +7,7 @@ namespace trident {
 
 CudaBuild cuda_build() { return CudaBuild::absent; }
 
-std::unique_ptr<Device> make_cuda_device(int, int, AttentionKernel) {
+std::unique_ptr<Device> make_cuda_device(int, int, AttentionKernel, size_t) {
   throw UserError(
       "device: cuda is not in this binary, which was built without CUDA. On a machine with the CUDA toolkit build it "
       "with: scripts/build.sh release --cuda");

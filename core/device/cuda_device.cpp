@@ -16,14 +16,12 @@
 #include <array>
 #include <cstdlib>
 #include <cstring>
-#include <iomanip>
-#include <list>
 #include <mutex>
-#include <sstream>
 #include <utility>
 
 #include "core/base/error.h"
 #include "core/base/format.h"
+#include "core/device/allocation_table.h"
 #include "kernels/cuda/cuda_ops.h"
 
 namespace trident {
@@ -83,7 +81,7 @@ class CudaStream {
 
 class CudaDevice final : public Device {
  public:
-  CudaDevice(int ordinal, AttentionKernel attention) : ordinal_(ordinal) {
+  CudaDevice(int ordinal, AttentionKernel attention, size_t limit) : ordinal_(ordinal), table_(limit) {
     check_cuda(cudaSetDevice(ordinal), "cudaSetDevice");
     int lowest = 0, highest = 0;
     check_cuda(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "cudaDeviceGetStreamPriorityRange");
@@ -98,6 +96,7 @@ class CudaDevice final : public Device {
   ~CudaDevice() override { (void)cudaDeviceSynchronize(); }
 
   Memory alloc(size_t bytes, Place place, std::string_view name) override {
+    table_.check_limit(bytes, place, name);
     const size_t size = std::max<size_t>(bytes, 1);
     void* data = nullptr;
     cudaError_t error = cudaSuccess;
@@ -108,7 +107,7 @@ class CudaDevice final : public Device {
     }
     if (error == cudaErrorMemoryAllocation) {
       (void)cudaGetLastError();  // it was no lasting fault
-      throw RunError(no_room(bytes, place, name));
+      throw RunError(table_.no_room(bytes, name, where(place)));
     }
     check_cuda(error, place == Place::device ? "cudaMalloc" : "cudaHostAlloc");
     if (place == Place::device) {
@@ -118,20 +117,13 @@ class CudaDevice final : public Device {
     } else {
       std::memset(data, 0, size);
     }
-    const std::lock_guard lock(mutex_);
-    const auto line = table_.insert(table_.end(), {std::string(name), place, bytes});
-    return Memory(data, bytes, place, [this, line, place](void* address) {
+    return table_.own(data, bytes, place, name, [place](void* address) {
       (void)cudaDeviceSynchronize();  // nothing on its way uses it any more
       (void)(place == Place::device ? cudaFree(address) : cudaFreeHost(address));
-      const std::lock_guard relock(mutex_);
-      table_.erase(line);
     });
   }
 
-  std::vector<Allocation> allocations() const override {
-    const std::lock_guard lock(mutex_);
-    return {table_.begin(), table_.end()};
-  }
+  std::vector<Allocation> allocations() const override { return table_.lines(); }
 
   void copy(Tensor dst, Tensor src, Stream stream) override {
     ensure(dst.dtype == src.dtype && dst.numel() == src.numel(), "a copy keeps dtype and size");
@@ -189,31 +181,17 @@ class CudaDevice final : public Device {
 #endif
 
  private:
-  std::string no_room(size_t bytes, Place place, std::string_view name) const {
+  /// Where there was no room, in words.
+  std::string where(Place place) const {
+    if (place != Place::device) return "on the host, pinned";
     size_t free_bytes = 0, total_bytes = 0;
     (void)cudaMemGetInfo(&free_bytes, &total_bytes);
-    std::ostringstream text;
-    text << "no memory for " << format_bytes(bytes) << " of '" << name << "' on ";
-    if (place == Place::device) {
-      text << "GPU " << ordinal_ << " (" << format_bytes(free_bytes) << " of " << format_bytes(total_bytes)
-           << " are free)";
-    } else {
-      text << "the host, pinned";
-    }
-    text << ". Allocated so far by this rank:";
-    size_t total = 0;
-    for (const Allocation& line : allocations()) {
-      text << "\n  " << std::setw(12) << format_bytes(line.bytes) << "  " << line.name;
-      total += line.bytes;
-    }
-    text << "\n  " << std::setw(12) << format_bytes(total) << "  in all\n"
-         << "Lower train.micro_batch, set train.recompute, or spread the model over more GPUs.";
-    return text.str();
+    return build_string("on GPU ", ordinal_, " (", format_bytes(static_cast<int64_t>(free_bytes)), " of ",
+                        format_bytes(static_cast<int64_t>(total_bytes)), " are free)");
   }
 
   const int ordinal_;
-  mutable std::mutex mutex_;
-  std::list<Allocation> table_;
+  AllocationTable table_;
   std::array<std::unique_ptr<CudaStream>, kRoles> streams_;  // one per Role, in its order
   std::unique_ptr<Ops> ops_;
 };
@@ -255,7 +233,8 @@ CudaBuild cuda_build() {
 #endif
 }
 
-std::unique_ptr<Device> make_cuda_device(int local_rank, int local_size, AttentionKernel attention) {
+std::unique_ptr<Device> make_cuda_device(int local_rank, int local_size, AttentionKernel attention,
+                                         size_t device_limit) {
   const int gpus = visible_gpus();
   if (local_size > gpus) {
     throw UserError(build_string(local_size, " ranks on this host but ", gpus, gpus == 1 ? " GPU is" : " GPUs are",
@@ -263,7 +242,7 @@ std::unique_ptr<Device> make_cuda_device(int local_rank, int local_size, Attenti
                                  " ranks per host (mpirun --map-by ppr:", gpus,
                                  ":node, sbatch --ntasks-per-node=", gpus, "), or see CUDA_VISIBLE_DEVICES"));
   }
-  return std::make_unique<CudaDevice>(local_rank, attention);
+  return std::make_unique<CudaDevice>(local_rank, attention, device_limit);
 }
 
 }  // namespace trident

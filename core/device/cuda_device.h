@@ -15,7 +15,9 @@ enum class CudaBuild : uint8_t { absent, real, emulated };
 CudaBuild cuda_build();
 
 /// Chooses the GPU number `local_rank` among those visible and makes the device. `local_size`: ranks on this host.
-/// Throws UserError that names what is missing: the driver, a GPU for each rank, CUDA itself.
-std::unique_ptr<Device> make_cuda_device(int local_rank, int local_size, AttentionKernel attention);
+/// `device_limit`: as of make_cpu_device. Throws UserError that names what is missing: the driver, a GPU for each rank,
+/// CUDA itself.
+std::unique_ptr<Device> make_cuda_device(int local_rank, int local_size, AttentionKernel attention,
+                                         size_t device_limit = 0);
 
 }  // namespace trident

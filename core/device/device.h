@@ -69,7 +69,7 @@ class Device {
   virtual ~Device() = default;
 
   /// Allocates `bytes` under `name` (shown in the allocation table). Throws RunError with the table when there is no
-  /// room. Called at start only: a training step allocates nothing.
+  /// room, or none within the device's limit. Called at start only: a training step allocates nothing.
   virtual Memory alloc(size_t bytes, Place place, std::string_view name) = 0;
   /// Everything allocated and not yet freed, in order of allocation.
   virtual std::vector<Allocation> allocations() const = 0;
@@ -112,9 +112,9 @@ class Range {
 /// The CPU. Compute runs in the calling thread (kernels use OpenMP inside), and so do the tensor axis's collectives: a
 /// thread that adds would take a core from the product beside it. Every other role is one worker thread, started on
 /// first use. Work that throws poisons its stream: the exception comes out of the next synchronize or wait, and work
-/// submitted to it later is dropped. `ops` replaces the CPU kernels, for tests against the reference table. The device
-/// must outlive its Memory.
-std::unique_ptr<Device> make_cpu_device(std::unique_ptr<Ops> ops = nullptr);
+/// submitted to it later is dropped. `device_limit`: bytes at Place::device it gives at a time; 0 is no limit. `ops`
+/// replaces the CPU kernels, for tests against the reference table. The device must outlive its Memory.
+std::unique_ptr<Device> make_cpu_device(size_t device_limit = 0, std::unique_ptr<Ops> ops = nullptr);
 
 /// The CPU device's streams accept host functions; MPI collectives are submitted this way. Blocking when the stream
 /// is Role::compute. Only for streams of a CPU device.

@@ -63,9 +63,11 @@ double probe_bound(Precision saved, Precision loaded) {
 
 }  // namespace
 
-std::unique_ptr<Device> make_device(DeviceKind kind, const World& world, AttentionSource attention) {
+std::unique_ptr<Device> make_device(DeviceKind kind, const World& world, AttentionSource attention,
+                                    ByteSize device_limit) {
+  const auto limit = static_cast<size_t>(device_limit.bytes);
   switch (kind) {
-    case DeviceKind::cpu: return make_cpu_device();
+    case DeviceKind::cpu: return make_cpu_device(limit);
     case DeviceKind::cuda:
       if (cuda_build() == CudaBuild::emulated)
         throw UserError("device: cuda is not in trident-simt, which emulates it: use trident, or device: simt");
@@ -77,13 +79,13 @@ std::unique_ptr<Device> make_device(DeviceKind kind, const World& world, Attenti
             "release --target trident-simt builds it)");
       break;
   }
-  return make_cuda_device(world.local_rank(), world.local_size(), attention_kernel_of(attention));
+  return make_cuda_device(world.local_rank(), world.local_size(), attention_kernel_of(attention), limit);
 }
 
 Run::Run(const Config& config, World& world)
     : config_(config),
       world_(world),
-      device_(make_device(config.device, world, config.train.attention_kernel)),
+      device_(make_device(config.device, world, config.train.attention_kernel, config.memory.device_limit)),
       device_world_(config.device == DeviceKind::cpu
                         ? nullptr
                         : make_nccl_world(world, *device_, std::chrono::duration<double>(config.comm.timeout))),

@@ -114,6 +114,6 @@ class Run {
 };
 
 /// The device of the config on this rank. Throws UserError when this binary or this machine has none.
-std::unique_ptr<Device> make_device(DeviceKind, const World&, AttentionSource);
+std::unique_ptr<Device> make_device(DeviceKind, const World&, AttentionSource, ByteSize device_limit = {});
 
 }  // namespace trident

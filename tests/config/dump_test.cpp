@@ -27,6 +27,8 @@ class Randomizer {
       value = number(info);
     } else if constexpr (std::same_as<T, std::string>) {
       value = text();
+    } else if constexpr (std::same_as<T, ByteSize>) {
+      value.bytes = static_cast<int64_t>(below(3) == 0 ? below(1000) << 20 : below(uint64_t{1} << 53));
     } else if constexpr (NamedEnum<T>) {
       value = static_cast<T>(below(enum_names<T>().size()));
     } else if constexpr (kArraySize<T> > 0) {

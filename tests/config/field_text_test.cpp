@@ -26,6 +26,21 @@ TEST_CASE("ranges read as sentences") {
   CHECK(range_text(FieldRange{}) == "");
 }
 
+TEST_CASE("amounts of memory have units") {
+  const auto bytes_of = [](const char* text) { return parse_byte_size(text).value_or(ByteSize{-1}).bytes; };
+  CHECK(bytes_of("512MiB") == 512 << 20);
+  CHECK(bytes_of("1.5 GiB") == 3 << 29);
+  CHECK(bytes_of("80GB") == 80'000'000'000);
+  CHECK(bytes_of("4096") == 4096);
+  CHECK(bytes_of("7B") == 7);
+  CHECK(bytes_of("none") == 0);
+  for (const char* bad : {"", "MiB", "-1MiB", "1 parsec", "1MiBs", "9e30GB", "inf", "nan"}) CHECK(bytes_of(bad) == -1);
+  CHECK(byte_size_text({512 << 20}) == "512MiB");
+  CHECK(byte_size_text({3 << 29}) == "1536MiB");
+  CHECK(byte_size_text({1000}) == "1000");
+  CHECK(byte_size_text({}) == "none");
+}
+
 TEST_CASE("types and values have words") {
   CHECK(type_text<int64_t>() == "a whole number");
   CHECK(type_text<bool>() == "true or false");

@@ -11,7 +11,7 @@ using namespace trident;
 
 namespace {
 
-std::unique_ptr<Device> device_under_test() { return make_cpu_device(make_reference_ops()); }
+std::unique_ptr<Device> device_under_test() { return make_cpu_device(0, make_reference_ops()); }
 
 bool all_zero(const Memory& memory) {
   const auto* bytes = static_cast<const uint8_t*>(memory.data());
@@ -76,6 +76,29 @@ TEST_CASE("no room is an error with the table") {
   CHECK(device->allocations().size() == 1);
 }
 
+TEST_CASE("a limited device refuses what does not fit, and takes it when there is room again") {
+  const auto device = make_cpu_device(1000);
+  const Memory host = device->alloc(5000, Place::host, "host state");
+  {
+    const Memory weights = device->alloc(600, Place::device, "weights");
+    const Memory more = device->alloc(400, Place::device, "moments");
+    try {
+      (void)device->alloc(1, Place::device, "one byte");
+      FAIL("the device is full");
+    } catch (const RunError& error) {
+      const std::string text = error.what();
+      INFO(text);
+      CHECK(text.find("1 B of 'one byte' on the device: memory.device_limit is 1000 B and 1000 B are in use") !=
+            std::string::npos);
+      CHECK(text.find("600 B  weights\n") != std::string::npos);
+      CHECK(text.find("4.9 KiB  host state (host)") != std::string::npos);
+      CHECK(text.find("zero.offload") != std::string::npos);
+    }
+    CHECK_THROWS_AS(device->alloc(SIZE_MAX, Place::device, "wraps"), RunError);
+  }
+  CHECK(device->alloc(1000, Place::device, "again").bytes() == 1000);
+}
+
 TEST_CASE("copy and fill follow the order of their stream") {
   const auto device = device_under_test();
   const Stream copy = device->stream(Role::copy), compute = device->stream(Role::compute);
@@ -131,5 +154,5 @@ TEST_CASE("a device closes with work still queued between its streams") {
 TEST_CASE("the device has the table of operations it was given") {
   auto ops = make_reference_ops();
   const Ops* const given = ops.get();
-  CHECK(&make_cpu_device(std::move(ops))->ops() == given);
+  CHECK(&make_cpu_device(0, std::move(ops))->ops() == given);
 }

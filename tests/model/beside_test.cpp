@@ -16,7 +16,7 @@ constexpr int64_t kTokens = 4, kRows = kTokens / 2, kInputs = 3, kOutputs = 2;
 /// The CPU device, with a tensor stream that is late.
 class LateDevice final : public Device {
  public:
-  LateDevice() : cpu_(make_cpu_device(make_reference_ops())) {}
+  LateDevice() : cpu_(make_cpu_device(0, make_reference_ops())) {}
 
   Memory alloc(size_t bytes, Place place, std::string_view name) override { return cpu_->alloc(bytes, place, name); }
   std::vector<Allocation> allocations() const override { return cpu_->allocations(); }

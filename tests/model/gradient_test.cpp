@@ -57,7 +57,7 @@ class Probe {
         block_(block),
         module_(make_block(shape, block)),
         layout_(make_block_layout(block, module_->params(), 1, 1, false)),
-        device_(make_cpu_device(make_reference_ops())),
+        device_(make_cpu_device(0, make_reference_ops())),
         tensor_(make_self_communicator("tensor")),
         saved_(Arena{}) {
     const int64_t tokens = kSequences * shape.context;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/base/error.h"
 #include "kernels/simt/control.h"
 #include "support/catch.h"
 
@@ -37,6 +38,14 @@ TEST_CASE("new memory is zero for every stream") {
     device->synchronize(device->stream(role));
     CHECK(values == std::vector<int32_t>(kCount, 0));
   }
+}
+
+TEST_CASE("a limited device refuses what does not fit") {
+  const auto device = make_cuda_device(0, 1, AttentionKernel::own, 1000);
+  const Memory host = device->alloc(5000, Place::pinned, "staging");
+  const Memory weights = device->alloc(600, Place::device, "weights");
+  CHECK_THROWS_AS(device->alloc(401, Place::device, "moments"), RunError);
+  CHECK(device->alloc(400, Place::device, "moments").bytes() == 400);
 }
 
 TEST_CASE("an event orders streams, and lets the host wait for a part of one") {
