@@ -98,7 +98,7 @@ class CpuDevice final : public Device {
   }
 
   Stream stream(Role role) override {
-    if (role == Role::tensor) role = Role::compute;
+    if (role == Role::tensor || role == Role::host) role = Role::compute;
     return streams_[static_cast<size_t>(role)].handle();
   }
   Event record(Stream stream) override { return HostStream::of(stream).event(); }
@@ -119,9 +119,10 @@ class CpuDevice final : public Device {
  private:
   AllocationTable table_;
   std::unique_ptr<Ops> ops_;
-  // One per Role but the last, in its order.
-  std::array<HostStream, 4> streams_ = {HostStream(HostStream::Mode::in_place), HostStream(HostStream::Mode::worker),
-                                        HostStream(HostStream::Mode::worker), HostStream(HostStream::Mode::worker)};
+  // One per Role up to `download`, in its order.
+  std::array<HostStream, 5> streams_ = {HostStream(HostStream::Mode::in_place), HostStream(HostStream::Mode::worker),
+                                        HostStream(HostStream::Mode::worker), HostStream(HostStream::Mode::worker),
+                                        HostStream(HostStream::Mode::worker)};
 };
 
 }  // namespace

@@ -2,8 +2,10 @@
 //
 // Policy: streams do not synchronise with the legacy default stream, which nobody uses. Events come from a ring per
 // stream: a recycled event stands for a later point of the same stream, so an old handle waits longer than it had to,
-// never shorter; and as every wait is for work submitted before it, never for ever. Nothing here blocks the host but
-// alloc, free and synchronize.
+// never shorter; and as every wait is for work submitted before it, never for ever. Work of the processor has a thread
+// of its own (Role::host), which waits for the GPU's events; a GPU's stream that waits for that work lets the caller
+// wait before it submits, since a callback in the stream would hold up every other callback. Nothing else here blocks
+// the host but alloc, free and synchronize.
 #include "core/device/cuda_device.h"
 
 #include <cuda_runtime_api.h>
@@ -22,12 +24,14 @@
 #include "core/base/error.h"
 #include "core/base/format.h"
 #include "core/device/allocation_table.h"
+#include "core/device/host_stream.h"
+#include "kernels/cpu/cpu_ops.h"
 #include "kernels/cuda/cuda_ops.h"
 
 namespace trident {
 namespace {
 
-constexpr size_t kRoles = 5;
+constexpr size_t kRoles = 6;     // of the GPU's own streams: all but the last
 constexpr size_t kEvents = 512;  // per stream
 
 /// Throws RunError with CUDA's words.
@@ -93,7 +97,11 @@ class CudaDevice final : public Device {
     }
     ops_ = make_cuda_ops(attention);
   }
-  ~CudaDevice() override { (void)cudaDeviceSynchronize(); }
+  ~CudaDevice() override {
+    host_.close();
+    host_.join();
+    (void)cudaDeviceSynchronize();
+  }
 
   Memory alloc(size_t bytes, Place place, std::string_view name) override {
     table_.check_limit(bytes, place, name);
@@ -139,8 +147,12 @@ class CudaDevice final : public Device {
     check_cuda(cudaMemsetAsync(tensor.data, 0, tensor.bytes(), native(stream)), "cudaMemsetAsync");
   }
 
-  Stream stream(Role role) override { return {streams_[static_cast<size_t>(role)]->handle()}; }
+  Stream stream(Role role) override {
+    if (role == Role::host) return host_.handle();
+    return {streams_[static_cast<size_t>(role)]->handle()};
+  }
   Event record(Stream stream) override {
+    if (is_host(stream.handle)) return host_.event();
     const auto found =
         std::find_if(streams_.begin(), streams_.end(), [&](const auto& s) { return s->handle() == native(stream); });
     ensure(found != streams_.end(), "an event is recorded on a stream of this device");
@@ -148,15 +160,31 @@ class CudaDevice final : public Device {
   }
   void wait(Stream stream, Event event) override {
     if (event.handle == nullptr) return;
+    if (is_host(event.handle)) {
+      if (!is_host(stream.handle)) synchronize(event);
+      return;
+    }
+    if (is_host(stream.handle)) {
+      host_.submit([this, event] {
+        check_cuda(cudaSetDevice(ordinal_), "cudaSetDevice");
+        synchronize(event);
+      });
+      return;
+    }
     check_cuda(cudaStreamWaitEvent(native(stream), static_cast<cudaEvent_t>(event.handle), 0), "cudaStreamWaitEvent");
   }
-  void synchronize(Stream stream) override { check_cuda(cudaStreamSynchronize(native(stream)), "the work on the GPU"); }
+  void synchronize(Stream stream) override {
+    if (is_host(stream.handle)) return host_.wait_for(host_.last_ticket());
+    check_cuda(cudaStreamSynchronize(native(stream)), "the work on the GPU");
+  }
   void synchronize(Event event) override {
     if (event.handle == nullptr) return;
+    if (is_host(event.handle)) return host_.wait_for(event.ticket);
     check_cuda(cudaEventSynchronize(static_cast<cudaEvent_t>(event.handle)), "the work on the GPU");
   }
   bool passed(Event event) override {
     if (event.handle == nullptr) return true;
+    if (is_host(event.handle)) return host_.finished(event.ticket);
     const cudaError_t error = cudaEventQuery(static_cast<cudaEvent_t>(event.handle));
     if (error == cudaErrorNotReady) return false;
     check_cuda(error, "the work on the GPU");
@@ -164,6 +192,8 @@ class CudaDevice final : public Device {
   }
 
   const Ops& ops() const override { return *ops_; }
+  void on_host(std::function<void()> work) override { host_.submit(std::move(work)); }
+  const Ops& host_ops() const override { return *host_ops_; }
 
 #ifdef TRIDENT_NVTX
   // Without a profiler these are a test of a pointer.
@@ -181,6 +211,8 @@ class CudaDevice final : public Device {
 #endif
 
  private:
+  bool is_host(const void* handle) const { return handle == &host_; }
+
   /// Where there was no room, in words.
   std::string where(Place place) const {
     if (place != Place::device) return "on the host, pinned";
@@ -194,6 +226,8 @@ class CudaDevice final : public Device {
   AllocationTable table_;
   std::array<std::unique_ptr<CudaStream>, kRoles> streams_;  // one per Role, in its order
   std::unique_ptr<Ops> ops_;
+  std::unique_ptr<Ops> host_ops_ = make_cpu_ops();
+  HostStream host_{HostStream::Mode::worker};  // its thread starts with the first work
 };
 
 std::string version_text(int version) {

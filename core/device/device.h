@@ -50,11 +50,13 @@ class Memory {
 
 /// The streams of a device, by what they are for. Work of different roles overlaps where the hardware can.
 enum class Role : uint8_t {
-  compute,  ///< on the CPU: runs in place, in the calling thread
-  comm,     ///< reductions and gathers of the data axis, overlapped with backward
-  send,     ///< pipeline sends, overlapped with compute
-  copy,     ///< host <-> device copies
-  tensor,   ///< collectives of the tensor axis, overlapped with products; on the CPU: the compute stream
+  compute,   ///< on the CPU: runs in place, in the calling thread
+  comm,      ///< reductions and gathers of the data axis, overlapped with backward
+  send,      ///< pipeline sends, overlapped with compute
+  upload,    ///< copies from the host to the device
+  download,  ///< copies from the device to the host
+  tensor,    ///< collectives of the tensor axis, overlapped with products; on the CPU: the compute stream
+  host,      ///< work of the processor beside the device: on_host; on the CPU: the compute stream
 };
 
 /// A line of the allocation table.
@@ -91,6 +93,12 @@ class Device {
   virtual bool passed(Event) = 0;
 
   virtual const Ops& ops() const = 0;
+
+  /// Runs `work` on the processor, after all earlier work of Role::host. That stream takes nothing else but waits. A
+  /// stream of the device that waits for it lets the calling thread wait.
+  virtual void on_host(std::function<void()> work) { work(); }
+  /// Operations on host memory, to be called by such work: they run in the calling thread, whatever the stream.
+  virtual const Ops& host_ops() const { return ops(); }
 
   /// A stretch of the calling thread's work, for a profiler's time line (Range below). Devices without one ignore it.
   virtual void begin_range(const char* /*name*/, int64_t /*number*/) {}

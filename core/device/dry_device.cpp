@@ -24,6 +24,7 @@ class DryDevice final : public Device {
   void synchronize(Event) override {}
   bool passed(Event) override { return true; }
   const Ops& ops() const override { return *ops_; }
+  void on_host(std::function<void()>) override {}
 
  private:
   std::unique_ptr<Ops> ops_;

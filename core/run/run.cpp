@@ -95,7 +95,7 @@ Run::Run(const Config& config, World& world)
       engine_(std::make_unique<Engine>(engine_options_of(config), *device_, grid_, world.ledger())),
       lr_policy_(lr_policy_of(config.optimizer)),
       guard_(config.train.max_bad_steps),
-      state_(std::make_unique<StatePieces>(engine_->store, *device_)),
+      state_(std::make_unique<StatePieces>(engine_->store, engine_->state)),
       writer_(std::make_unique<CheckpointWriter>(checkpoint_options_of(config), *grid_.world)) {}
 
 Run::~Run() {
@@ -109,7 +109,8 @@ Run::~Run() {
     return;
   }
   try {
-    for (const Role role : {Role::comm, Role::send}) device_->synchronize(device_->stream(role));
+    for (const Role role : {Role::comm, Role::send, Role::upload, Role::download, Role::host})
+      device_->synchronize(device_->stream(role));
   } catch (const std::exception& e) {
     log::error(e.what());
   }
@@ -123,7 +124,7 @@ StartReport Run::load(const std::string& checkpoint, Checksums checksums) {
   CheckpointReader reader(checkpoint, checksums);
   const CheckpointMeta& meta = reader.manifest().meta;
   StartReport report{.checkpoint = checkpoint};
-  report.weights_only = !load_state(engine_->store, *device_, reader);
+  report.weights_only = !load_state(engine_->store, engine_->state, *device_, reader);
   if (!report.weights_only) {
     step_ = meta.step;
     updates_ = counter(meta, "updates", meta.step);

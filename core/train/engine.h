@@ -1,4 +1,4 @@
-// Engine: stage, store, executor and optimizer of one rank, built in the order that fixes every buffer. The run builds
+// Engine: stage, store, optimizer and executor of one rank, built in the order that fixes every buffer. The run builds
 // it on a real device, the planner on a dry one: the plan is the program.
 #pragma once
 
@@ -23,13 +23,15 @@ struct Engine {
   Engine(const EngineOptions& options, Device& device, Grid& grid, Ledger& ledger)
       : stage(options.shape, grid.topology.pipeline, grid.at.pipeline, options.chunks),
         store(options.zero, stage.layouts(grid.topology.data), device, grid),
-        optimizer(options.adamw, options.shape.layers + 2, store, device),
+        state(store, device),
+        optimizer(options.adamw, options.shape.layers + 2, store, state, device),
         executor(options.executor, stage, store, device, grid, ledger) {}
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
   Stage stage;
   ZeroStore store;
+  OptimizerState state;
   Optimizer optimizer;
   Executor executor;
 };

@@ -28,6 +28,13 @@ void fill_initial(const Segment& s, int tensor_rank, int tensor, uint64_t seed, 
   }
 }
 
+void square(const Ops& ops, Stream stream, const std::vector<Segment>& segments, Tensor squares_S, Tensor scratch) {
+  for (size_t i = 0; i < segments.size(); ++i) {
+    const auto at = static_cast<int64_t>(i);
+    if (segments[i].counts) ops.sum_squares(stream, squares_S.rows(at, at + 1), segments[i].grad, scratch);
+  }
+}
+
 }  // namespace
 
 double StepSums::grad_norm() const {
@@ -36,8 +43,9 @@ double StepSums::grad_norm() const {
   return std::sqrt(sum) / static_cast<double>(valid_tokens);
 }
 
-Optimizer::Optimizer(const AdamWOptions& options, int64_t blocks, ZeroStore& store, Device& device)
-    : options_(options), blocks_(blocks), store_(store), device_(device) {
+Optimizer::Optimizer(const AdamWOptions& options, int64_t blocks, ZeroStore& store, OptimizerState& state,
+                     Device& device)
+    : options_(options), blocks_(blocks), store_(store), state_(state), device_(device) {
   const auto segments = static_cast<int64_t>(store.segments().size());
   const int64_t sums = blocks + kStepSums;
   const auto make = [&](Arena& arena) {
@@ -52,6 +60,17 @@ Optimizer::Optimizer(const AdamWOptions& options, int64_t blocks, ZeroStore& sto
   memory_ = device.alloc(dry.peak(), Place::device, "sums of a step");
   Arena arena(memory_.data(), memory_.bytes(), Place::device);
   make(arena);
+  if (store.options().offload) {
+    const auto make_on_host = [&](Arena& arena_on_host) {
+      host_squares_S_ = arena_on_host.alloc(DType::f64, {segments});
+      host_control_4_ = arena_on_host.alloc(DType::f32, {4});
+    };
+    Arena dry_on_host;
+    make_on_host(dry_on_host);
+    host_memory_ = device.alloc(dry_on_host.peak(), Place::pinned, "sums of a step, on the host: of gradients");
+    Arena arena_on_host(host_memory_.data(), host_memory_.bytes(), Place::pinned);
+    make_on_host(arena_on_host);
+  }
   for (size_t i = 0; i < kInFlight; ++i) {
     Report& report = reports_[i];
     report.memory = device.alloc(static_cast<size_t>(sums + segments) * sizeof(double), Place::pinned,
@@ -78,21 +97,28 @@ void Optimizer::initialize(uint64_t seed, Stream stream) {
   for (const Segment& s : store_.segments()) {
     values.resize(static_cast<size_t>(s.end - s.begin));
     fill_initial(s, store_.tensor_rank(), store_.tensor_size(), seed, values.data());
-    device_.copy(s.master, Tensor(values.data(), DType::f32, {s.end - s.begin}), stream);
-    device_.fill_zero(s.m, stream);
-    device_.fill_zero(s.v, stream);
-    device_.synchronize(stream);
+    state_.write(s, StatePart::master, 0, s.end - s.begin, values.data());
+    state_.clear(s, StatePart::first_moment);
+    state_.clear(s, StatePart::second_moment);
   }
-  store_.publish_weights(stream, true);
+  state_.publish_masters(stream);
+}
+
+void Optimizer::square_on_host(Stream stream) {
+  const Stream host = device_.stream(Role::host);
+  device_.wait(host, host_squares_read_);
+  device_.on_host([this] { square(device_.host_ops(), {}, store_.segments(), host_squares_S_, {}); });
+  device_.wait(stream, device_.record(host));
+  device_.copy(squares_S_, host_squares_S_, stream);
+  host_squares_read_ = device_.record(stream);
 }
 
 void Optimizer::reduce(const StepLoss& mine, bool stop, Communicator& world, Stream stream) {
   ensure(submitted_ - read_ < kInFlight, "the sums of a step are read before those of the step after the next");
-  const auto& segments = store_.segments();
-  for (size_t i = 0; i < segments.size(); ++i) {
-    const auto at = static_cast<int64_t>(i);
-    if (segments[i].counts)
-      device_.ops().sum_squares(stream, squares_S_.rows(at, at + 1), segments[i].grad, sum_scratch_);
+  if (store_.options().offload) {
+    square_on_host(stream);
+  } else {
+    square(device_.ops(), stream, store_.segments(), squares_S_, sum_scratch_);
   }
   device_.ops().step_sums(stream, {.sums_N = sums_N_,
                                    .squares_S = squares_S_,
@@ -116,20 +142,26 @@ void Optimizer::update(float lr, float max_norm, Stream stream) {
                                       .beta1 = options_.beta1,
                                       .beta2 = options_.beta2,
                                       .max_norm = max_norm});
-  for (const Segment& s : store_.segments()) {
-    device_.ops().adamw(stream, {.master = s.master,
-                                 .m = s.m,
-                                 .v = s.v,
-                                 .grad = s.grad,
-                                 .weight = s.weight,
-                                 .lr = lr,
-                                 .beta1 = options_.beta1,
-                                 .beta2 = options_.beta2,
-                                 .eps = options_.eps,
-                                 .weight_decay = s.param->spec.decay ? options_.weight_decay : 0.0f,
-                                 .control_4 = control_4_});
+  Tensor control_4 = control_4_;
+  if (store_.options().offload) {
+    control_4 = host_control_4_;
+    device_.copy(control_4, control_4_, stream);
   }
-  store_.publish_weights(stream, false);
+  state_.update(
+      [options = options_, lr, control_4](const Ops& ops, Stream on, const OptimizerState::Piece& piece) {
+        ops.adamw(on, {.master = piece.master,
+                       .m = piece.m,
+                       .v = piece.v,
+                       .grad = piece.grad,
+                       .weight = piece.weight,
+                       .lr = lr,
+                       .beta1 = options.beta1,
+                       .beta2 = options.beta2,
+                       .eps = options.eps,
+                       .weight_decay = piece.segment->param->spec.decay ? options.weight_decay : 0.0f,
+                       .control_4 = control_4});
+      },
+      stream);
 }
 
 StepSums Optimizer::read() {

@@ -9,6 +9,7 @@
 #include "core/comm/communicator.h"
 #include "core/device/device.h"
 #include "core/train/executor.h"
+#include "core/train/optimizer_state.h"
 #include "core/train/zero_store.h"
 
 namespace trident {
@@ -30,8 +31,9 @@ struct StepSums {
 
 class Optimizer {
  public:
-  /// Allocates a few doubles per segment and block. `blocks`: of the whole model. The store outlives the optimizer.
-  Optimizer(const AdamWOptions&, int64_t blocks, ZeroStore&, Device&);
+  /// Allocates a few doubles per segment and block. `blocks`: of the whole model. Store and state outlive the
+  /// optimizer.
+  Optimizer(const AdamWOptions&, int64_t blocks, ZeroStore&, OptimizerState&, Device&);
 
   /// Initial weights, keyed by (seed, parameter, global index): the same on every grid. Moments are zero.
   void initialize(uint64_t seed, Stream);
@@ -63,14 +65,20 @@ class Optimizer {
     Event copied;
   };
 
+  /// Squares of the gradients in host memory, on their way to squares_S_.
+  void square_on_host(Stream);
+
   AdamWOptions options_;
   const int64_t blocks_;
   ZeroStore& store_;
+  OptimizerState& state_;
   Device& device_;
-  Memory memory_, scratch_memory_;
-  Tensor squares_S_, sums_N_, updates_1_;  // f64
-  Tensor block_S_;                         // i32: the block of a segment, -1 when another rank counts it
-  Tensor control_4_;                       // f32
+  Memory memory_, scratch_memory_, host_memory_;
+  Tensor squares_S_, sums_N_, updates_1_;   // f64
+  Tensor block_S_;                          // i32: the block of a segment, -1 when another rank counts it
+  Tensor control_4_;                        // f32
+  Tensor host_squares_S_, host_control_4_;  // with offload: the same in pinned memory
+  Event host_squares_read_;
   Tensor sum_scratch_;
   std::array<Report, kInFlight> reports_;
   size_t submitted_ = 0, read_ = 0;  // reports

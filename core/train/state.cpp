@@ -12,10 +12,11 @@ constexpr int64_t kBoxElements = int64_t{4} << 20;
 
 struct Kind {
   const char* prefix;
-  Tensor Segment::*state;
+  StatePart part;
 };
-constexpr Kind kWeights{"model.", &Segment::master};
-constexpr Kind kMoments[] = {{"optimizer.exp_avg.", &Segment::m}, {"optimizer.exp_avg_sq.", &Segment::v}};
+constexpr Kind kWeights{"model.", StatePart::master};
+constexpr Kind kMoments[] = {{"optimizer.exp_avg.", StatePart::first_moment},
+                             {"optimizer.exp_avg_sq.", StatePart::second_moment}};
 
 // Calls visit(box in the logical tensor, the segment's elements it covers) for boxes of bounded size. Padding rows,
 // which lie behind the logical ones, are left out.
@@ -36,24 +37,20 @@ void for_each_box(const Segment& s, int tensor, int tensor_rank,
 
 }  // namespace
 
-StatePieces::StatePieces(const ZeroStore& store, Device& device) : device_(device) {
+StatePieces::StatePieces(const ZeroStore& store, OptimizerState& state) : state_(state) {
   int64_t largest = 0;
   const auto add = [&](const Kind& kind) {
     for (const Segment& s : store.segments()) {
       if (!s.counts) continue;
       for_each_box(s, store.tensor_size(), store.tensor_rank(), [&](Slice box, int64_t begin, int64_t end) {
         largest = std::max(largest, end - begin);
-        const Tensor source = (s.*kind.state).rows(begin, end);
         pieces_.push_back({.tensor = kind.prefix + s.param->spec.name,
                            .shape = s.param->spec.shape,
                            .slice = std::move(box),
                            .data = Tensor(nullptr, DType::f32, {end - begin}),
-                           .produce = [this, source] {
-                             Tensor host(buffer_.data(), DType::f32, {source.numel()});
-                             const Stream stream = device_.stream(Role::compute);
-                             device_.copy(host, source, stream);
-                             device_.synchronize(stream);
-                             return host;
+                           .produce = [this, &s, part = kind.part, begin, end] {
+                             state_.read(s, part, begin, end, buffer_.data());
+                             return Tensor(buffer_.data(), DType::f32, {end - begin});
                            }});
       });
     }
@@ -73,8 +70,7 @@ size_t state_bytes(const ZeroStore& store) {
   return static_cast<size_t>(elements) * 3 * sizeof(float);
 }
 
-bool load_state(ZeroStore& store, Device& device, CheckpointReader& reader) {
-  const Stream stream = device.stream(Role::compute);
+bool load_state(const ZeroStore& store, OptimizerState& state, Device& device, CheckpointReader& reader) {
   std::vector<float> buffer(static_cast<size_t>(kBoxElements));
   const auto load = [&](const Kind& kind) {
     for (const Segment& s : store.segments()) {
@@ -87,12 +83,11 @@ bool load_state(ZeroStore& store, Device& device, CheckpointReader& reader) {
                                      ": set the model section as in the checkpoint's config"));
       }
       // Padding rows are zero and stay so.
-      device.fill_zero(s.*kind.state, stream);
+      state.clear(s, kind.part);
       for_each_box(s, store.tensor_size(), store.tensor_rank(), [&](Slice box, int64_t begin, int64_t end) {
         const Tensor host(buffer.data(), DType::f32, {end - begin});
         reader.read(name, box, host);
-        device.copy((s.*kind.state).rows(begin, end), host, stream);
-        device.synchronize(stream);
+        state.write(s, kind.part, begin, end, buffer.data());
       });
     }
   };
@@ -102,10 +97,10 @@ bool load_state(ZeroStore& store, Device& device, CheckpointReader& reader) {
     if (moments) {
       load(kind);
     } else {
-      for (const Segment& s : store.segments()) device.fill_zero(s.*kind.state, stream);
+      for (const Segment& s : store.segments()) state.clear(s, kind.part);
     }
   }
-  store.publish_weights(stream, true);
+  state.publish_masters(device.stream(Role::compute));
   return moments;
 }
 

@@ -7,22 +7,23 @@
 #include "core/checkpoint/reader.h"
 #include "core/checkpoint/writer.h"
 #include "core/device/device.h"
+#include "core/train/optimizer_state.h"
 #include "core/train/zero_store.h"
 
 namespace trident {
 
-/// What this rank contributes to a checkpoint. The pieces copy from the device into one buffer as they are written.
-/// The store and the device outlive it.
+/// What this rank contributes to a checkpoint. The pieces are read into one buffer as they are written. Store and state
+/// outlive it.
 class StatePieces {
  public:
-  StatePieces(const ZeroStore&, Device&);
+  StatePieces(const ZeroStore&, OptimizerState&);
   StatePieces(const StatePieces&) = delete;
   StatePieces& operator=(const StatePieces&) = delete;
 
   const std::vector<LocalPiece>& pieces() const { return pieces_; }
 
  private:
-  Device& device_;
+  OptimizerState& state_;
   std::vector<float> buffer_;
   std::vector<LocalPiece> pieces_;
 };
@@ -32,6 +33,6 @@ size_t state_bytes(const ZeroStore&);
 
 /// Reads this rank's weights, and the moments when the checkpoint has them (returns whether), then publishes the
 /// weights. Throws UserError when a tensor is missing or has another shape.
-bool load_state(ZeroStore&, Device&, CheckpointReader&);
+bool load_state(const ZeroStore&, OptimizerState&, Device&, CheckpointReader&);
 
 }  // namespace trident

@@ -32,6 +32,7 @@ ZeroStore::ZeroStore(const ZeroOptions& options, std::vector<BlockLayout> layout
   make_buffers();
   for (Block& block : blocks_) bind(block);
   for (const Block& block : blocks_) add_segments(block);
+  if (options.offload) make_offload();
 }
 
 Tensor ZeroStore::flat_of(const Buffer& buffer, const Block& block, DType dtype) {
@@ -45,22 +46,36 @@ Tensor ZeroStore::shard_of(const Block& block, Tensor full) const {
 
 void ZeroStore::allocate(Block& block) {
   const BlockLayout& layout = block.layout;
-  const auto alloc = [&](const char* what, DType dtype, int64_t numel) {
-    return device_.alloc(static_cast<size_t>(numel) * dtype_bytes(dtype), Place::device,
-                         build_string(what, ": block ", layout.block));
+  const auto alloc = [&](Memory& memory, const char* what, DType dtype, int64_t numel, Place place) {
+    memory = device_.alloc(static_cast<size_t>(numel) * dtype_bytes(dtype), place,
+                           build_string(what, ": block ", layout.block));
+    return over(memory, dtype, numel);
   };
-  const int64_t owned = options_.stage == 0 ? layout.numel : layout.shard();
-  const int64_t values = shards_values() ? layout.shard() : layout.numel;
-  const int64_t grads = shards_grads(block) ? layout.shard() : layout.numel;
+  block.value_flat = alloc(block.value, "parameters", options_.dtype, shards_values() ? layout.shard() : layout.numel,
+                           options_.offload_parameters ? Place::pinned : Place::device);
+  if (!shards_grads(block)) {
+    block.grad_flat = alloc(block.grad, "gradients", DType::f32, layout.numel, Place::device);
+  } else if (!options_.offload) {
+    block.grad_flat = alloc(block.grad, "gradients", DType::f32, layout.shard(), Place::device);
+  }
+  if (options_.offload) {
+    block.host_grad_flat = alloc(block.host_grad, "gradients", DType::f32, owned(block), Place::host);
+  }
+}
 
-  block.value = alloc("parameters", options_.dtype, values);
-  block.grad = alloc("gradients", DType::f32, grads);
-  if (options_.dtype != DType::f32) block.master = alloc("master weights", DType::f32, owned);
-  block.m = alloc("first moments", DType::f32, owned);
-  block.v = alloc("second moments", DType::f32, owned);
-
-  block.value_flat = over(block.value, options_.dtype, values);
-  block.grad_flat = over(block.grad, DType::f32, grads);
+void ZeroStore::make_offload() {
+  int64_t piece = 0, sums = 0;
+  for (const Block& block : blocks_) {
+    // Pieces of a layer's size: the end blocks' larger ones take turns like those of several layers.
+    if (!is_end(block)) piece = std::max(piece, owned(block));
+  }
+  offload_ = std::make_unique<GradientOffload>(piece, device_);
+  for (const Segment& s : segments_) {
+    if (sums_late(s)) sums += s.end - s.begin;
+  }
+  const size_t bytes = grid_.tensor->size() > 1 ? static_cast<size_t>(sums) * sizeof(float) : 0;
+  sums_memory_ = device_.alloc(bytes, Place::device, "sums over tensor ranks");
+  sums_staging_ = device_.alloc(bytes, Place::pinned, "sums over tensor ranks, on the host");
 }
 
 void ZeroStore::make_buffers() {
@@ -106,13 +121,11 @@ void ZeroStore::add_segments(const Block& block) {
   const int64_t shard = layout.shard();
   const int64_t owned_begin = options_.stage == 0 ? 0 : grid_.at.data * shard;
   const int64_t owned_end = options_.stage == 0 ? layout.numel : owned_begin + shard;
-  const auto owned = [&](Tensor flat) {
+  const auto owned_part = [&](Tensor flat) {
     return flat.numel() == owned_end - owned_begin ? flat : flat.rows(owned_begin, owned_end);
   };
-  const auto state = [&](const Memory& memory) { return over(memory, DType::f32, owned_end - owned_begin); };
-  const Tensor weight = owned(block.value_flat), grad = owned(block.grad_flat);
-  const Tensor m = state(block.m), v = state(block.v);
-  const Tensor master = options_.dtype == DType::f32 ? weight : state(block.master);
+  const Tensor weight = owned_part(block.value_flat);
+  const Tensor grad = options_.offload ? block.host_grad_flat : owned_part(block.grad_flat);
 
   for (const Placement& p : layout.params) {
     if (p.alias) continue;
@@ -128,11 +141,9 @@ void ZeroStore::add_segments(const Block& block) {
            .param = &p,
            .begin = begin - p.offset,
            .end = end - p.offset,
+           .owned_begin = begin - owned_begin,
            .weight = part(weight),
            .grad = part(grad),
-           .master = part(master),
-           .m = part(m),
-           .v = part(v),
            .counts = rank == grid_.at.data && !p.spec.tied_copy && (split_over_tensor || grid_.at.tensor == 0)});
     }
   }
@@ -163,9 +174,20 @@ void ZeroStore::gather(Block& block) {
   if (buffer.holds == block.layout.block) return;
   ensure(buffer.users == 0, "a block's weights are gathered where no other block is in use");
   const Stream comm = device_.stream(Role::comm);
+  const Tensor full = flat_of(buffer, block, options_.dtype);
   if (buffer.used) device_.wait(comm, buffer.released);
-  device_.wait(comm, weights_ready_);
-  grid_.data->all_gather(flat_of(buffer, block, options_.dtype), block.value_flat, comm);
+  Tensor shard = block.value_flat;
+  if (options_.offload_parameters) {
+    const Stream upload = device_.stream(Role::upload);
+    if (buffer.used) device_.wait(upload, buffer.released);
+    device_.wait(upload, block.written);
+    shard = shard_of(block, full);
+    device_.copy(shard, block.value_flat, upload);
+    device_.wait(comm, device_.record(upload));
+  } else {
+    device_.wait(comm, block.written);
+  }
+  grid_.data->all_gather(full, shard, comm);
   block.gathered = device_.record(comm);
   block.gathering = true;
   buffer.holds = block.layout.block;
@@ -206,7 +228,10 @@ void ZeroStore::release(int64_t index, Stream stream) {
 }
 
 void ZeroStore::zero_grads(Stream stream) {
-  for (Block& block : blocks_) device_.fill_zero(block.grad_flat, stream);
+  for (Block& block : blocks_) {
+    if (block.grad_flat.defined()) device_.fill_zero(block.grad_flat, stream);
+    block.fresh = true;
+  }
 }
 
 void ZeroStore::grads_ready(int64_t index, Stream stream) {
@@ -227,6 +252,11 @@ void ZeroStore::reduce(Block& block, Stream stream) {
   } else {
     grid_.data->reduce_scatter(shard_of(block, block.grad_flat), block.grad_flat, Reduce::sum, comm);
   }
+  if (offload_) (void)send_grads(block, owned_of(block, block.grad_flat), device_.record(comm));
+}
+
+Event ZeroStore::send_grads(Block& block, Tensor owned, Event ready) {
+  return offload_->send(block.host_grad_flat, owned, std::exchange(block.fresh, false), ready);
 }
 
 void ZeroStore::reduce_in_use(Block& block, Stream stream) {
@@ -235,6 +265,7 @@ void ZeroStore::reduce_in_use(Block& block, Stream stream) {
   const Tensor full = flat_of(*block.grads, block, DType::f32);
   grid_.data->reduce_scatter(shard_of(block, full), full, Reduce::sum, comm);
   block.grads->released = device_.record(comm);
+  if (offload_) block.grads->released = send_grads(block, shard_of(block, full), block.grads->released);
   block.grads->reduced = block.layout.block;
 }
 
@@ -242,7 +273,7 @@ void ZeroStore::collect(Buffer& buffer, Stream stream) {
   if (buffer.reduced < 0) return;
   const Block& block = at(buffer.reduced);
   device_.wait(stream, buffer.released);
-  device_.ops().add(stream, block.grad_flat, shard_of(block, flat_of(buffer, block, DType::f32)));
+  if (!offload_) device_.ops().add(stream, block.grad_flat, shard_of(block, flat_of(buffer, block, DType::f32)));
   buffer.reduced = -1;
 }
 
@@ -258,30 +289,57 @@ void ZeroStore::finish_grads(Stream stream) {
   }
   device_.wait(stream, device_.record(device_.stream(Role::comm)));
   for (const auto& buffer : buffers_) collect(*buffer, stream);
-  for (const Segment& s : segments_) {
-    if (s.param->spec.sum_tensor && at(s.block).grads != nullptr) {
-      grid_.tensor->all_reduce(s.grad, Reduce::sum, stream);
-    }
-  }
+  if (offload_) offload_->flush();
+  sum_over_tensor_ranks(stream);
 }
 
-void ZeroStore::publish_weights(Stream stream, bool cast) {
-  if (cast && options_.dtype != DType::f32) {
-    for (const Segment& s : segments_) device_.ops().scale(stream, s.weight, s.master, 1.0f);
-  }
-  if (options_.stage == 0) return;
-  if (shards_values()) {
-    weights_ready_ = device_.record(stream);
-    for (const auto& buffer : buffers_) buffer->holds = -1;
+void ZeroStore::sum_over_tensor_ranks(Stream stream) {
+  if (!offload_) {
+    for (const Segment& s : segments_) {
+      if (sums_late(s)) grid_.tensor->all_reduce(s.grad, Reduce::sum, stream);
+    }
     return;
   }
-  const Stream comm = device_.stream(Role::comm);
-  device_.wait(comm, device_.record(stream));
-  for (Block& block : blocks_) {
+  if (sums_memory_.bytes() == 0) return;
+  // Through the device and back: few and short.
+  const auto floats = static_cast<int64_t>(sums_memory_.bytes() / sizeof(float));
+  const Tensor sums = over(sums_memory_, DType::f32, floats), staging = over(sums_staging_, DType::f32, floats);
+  const Stream host = device_.stream(Role::host);
+  const auto exchange = [this, staging](bool into_staging) {
+    const Ops& ops = device_.host_ops();
+    int64_t at = 0;
+    for (const Segment& s : segments_) {
+      if (!sums_late(s)) continue;
+      const Tensor part = staging.rows(at, at + s.grad.numel());
+      ops.scale({}, into_staging ? part : s.grad, into_staging ? s.grad : part, 1.0f);
+      at += s.grad.numel();
+    }
+  };
+  device_.on_host([exchange] { exchange(true); });
+  device_.wait(stream, device_.record(host));
+  device_.copy(sums, staging, stream);
+  grid_.tensor->all_reduce(sums, Reduce::sum, stream);
+  device_.copy(staging, sums, stream);
+  device_.wait(host, device_.record(stream));
+  device_.on_host([exchange] { exchange(false); });
+}
+
+void ZeroStore::publish_weights(int64_t index, Event written) {
+  Block& block = at(index);
+  if (shards_values()) {
+    block.written = written;
+    if (block.values->holds == index) block.values->holds = -1;
+    return;
+  }
+  if (options_.stage == 0 && !offload_) return;
+  block.gathered = written;
+  if (options_.stage > 0) {
+    const Stream comm = device_.stream(Role::comm);
+    device_.wait(comm, written);
     grid_.data->all_gather(block.value_flat, shard_of(block, block.value_flat), comm);
     block.gathered = device_.record(comm);
-    block.gathering = true;
   }
+  block.gathering = true;
 }
 
 }  // namespace trident

@@ -1,6 +1,6 @@
-// ZeroStore: parameters, gradients and optimizer state of this rank's blocks, shared out over the data ranks
-// (Rajbhandari et al., ZeRO, arXiv 1910.02054). Stage 0 keeps everything on every data rank; stage 1 shards master
-// weights and moments, stage 2 the gradients of the layers too, stage 3 all weights. All update with the same
+// ZeroStore: parameters and gradients of this rank's blocks, shared out over the data ranks (Rajbhandari et al., ZeRO,
+// arXiv 1910.02054). Stage 0 keeps everything on every data rank; stage 1 shards master weights and moments
+// (OptimizerState), stage 2 the gradients of the layers too, stage 3 all weights. All update with the same
 // arithmetic; stages 0 and 1 reduce in the same order too and are equal bit for bit, as are 2 and 3. These sum over the
 // data ranks after every micro-batch: with one micro-batch a step (and no sums over tensor ranks) all four agree bit
 // for bit.
@@ -8,6 +8,9 @@
 // From stage 2 on layers take turns in two full-size buffers for what they use: while one is reduced, or gathered, on
 // the communication stream the other is in use. The two end blocks keep full gradients for the whole step: the head
 // takes its gradient in forward, tied tables meet across the pipeline; and from stage 3 on a full-size buffer each.
+//
+// With `offload` the gradients that this rank owns are in host memory: full ones are copied there when they are
+// complete, those of layers from stage 2 on after every micro-batch. The sums are the same, bit for bit.
 //
 // Everything that walks over the state (initialisation, the norm, the update, checkpoints) walks over `segments`: runs
 // of one parameter that this rank owns.
@@ -21,24 +24,28 @@
 #include "core/comm/grid.h"
 #include "core/device/device.h"
 #include "core/train/block_store.h"
+#include "core/train/gradient_offload.h"
 #include "core/train/layout.h"
 
 namespace trident {
 
 struct ZeroOptions {
-  DType dtype = DType::f32;  ///< of weights and activations
-  int stage = 0;             ///< ZeRO stage: 0 ... 3
-  int64_t blocks = 0;        ///< of the whole model: the first and the last are its ends
-  bool tied = false;         ///< the head shares the embedding's table
+  DType dtype = DType::f32;         ///< of weights and activations
+  int stage = 0;                    ///< ZeRO stage: 0 ... 3
+  int64_t blocks = 0;               ///< of the whole model: the first and the last are its ends
+  bool tied = false;                ///< the head shares the embedding's table
+  bool offload = false;             ///< gradients and optimizer state are not on the device
+  bool offload_parameters = false;  ///< nor the shards of the weights; with stage 3 and `offload`
 };
 
-/// A run of elements of one parameter whose optimizer state this rank holds. All tensors are 1-D views of equal length.
+/// A run of elements of one parameter that this rank updates. The tensors are 1-D views of equal length.
 struct Segment {
   int64_t block = 0;  ///< global block index
   const Placement* param = nullptr;
   int64_t begin = 0, end = 0;  ///< in the local parameter, flattened row-major, padding rows included
-  Tensor weight, grad;         ///< compute dtype; f32, complete after finish_grads. Of the shard where that is all
-  Tensor master, m, v;         ///< f32; master is `weight` itself in f32 runs
+  int64_t owned_begin = 0;     ///< its first element in the part of the block's flat buffer that this rank owns
+  Tensor weight;               ///< compute dtype
+  Tensor grad;                 ///< f32, complete after finish_grads; in host memory with `offload`
   /// Exactly one rank of the job counts each logical element: in the norm and in checkpoints.
   bool counts = false;
 };
@@ -57,13 +64,16 @@ class ZeroStore final : public BlockStore {
   void zero_grads(Stream);
   /// After every block's grads_ready: sums tied copies, then waits until all reductions are done.
   void finish_grads(Stream);
-  /// After the master weights changed: makes the compute weights of all data ranks follow. `cast` rounds master into
-  /// weight first (initialisation, loading); the optimizer has done that in its own pass.
-  void publish_weights(Stream, bool cast);
+  /// After a block's owned weights were written, at `written`: makes the compute weights of all data ranks follow.
+  /// Collective over the data axis; every rank publishes its blocks in the same order.
+  void publish_weights(int64_t block, Event written);
 
   const std::vector<Segment>& segments() const { return segments_; }
   const BlockLayout& layout(int64_t block) const { return at(block).layout; }
   std::vector<int64_t> blocks() const;
+  const ZeroOptions& options() const { return options_; }
+  /// Elements of a block that this rank updates.
+  int64_t owned(int64_t block) const { return owned(at(block)); }
   int tensor_rank() const { return grid_.at.tensor; }
   int tensor_size() const { return grid_.topology.tensor; }
   /// Gradients as they are on this rank (local shape), for verification; up to stage 1.
@@ -82,8 +92,11 @@ class ZeroStore final : public BlockStore {
 
   struct Block {
     BlockLayout layout;
-    Memory value, grad, master, m, v;
-    Tensor value_flat, grad_flat;                ///< over `value` and `grad`: full or this rank's shard
+    Memory value, grad, host_grad;
+    Tensor value_flat, grad_flat;  ///< over `value` and `grad`: full or this rank's shard; absent where in use only
+    Tensor host_grad_flat;         ///< with `offload`: what this rank owns
+    bool fresh = true;             ///< nothing of this step is in host_grad yet
+    Event written;                 ///< the shard holds the weights of this step
     Buffer *values = nullptr, *grads = nullptr;  ///< where it uses them, when not in place
     BlockParams params;
     bool tied_across = false;  ///< its tied parameter has a copy on another pipeline stage
@@ -101,9 +114,13 @@ class ZeroStore final : public BlockStore {
   static Tensor flat_of(const Buffer&, const Block&, DType);
   /// This rank's part of a block's flat buffer.
   Tensor shard_of(const Block&, Tensor full) const;
+  int64_t owned(const Block& block) const { return options_.stage == 0 ? block.layout.numel : block.layout.shard(); }
+  /// The part of full gradients that this rank updates.
+  Tensor owned_of(const Block& block, Tensor full) const { return options_.stage == 0 ? full : shard_of(block, full); }
 
   void allocate(Block&);
   void make_buffers();
+  void make_offload();
   void bind(Block&);
   void add_segments(const Block&);
   /// The blocks whose weights a block uses: itself, and the owner of a table that it shares.
@@ -112,14 +129,20 @@ class ZeroStore final : public BlockStore {
   void reduce(Block&, Stream);
   void reduce_in_use(Block&, Stream);
   void collect(Buffer&, Stream);
+  /// Whether its gradient is summed over the tensor ranks when all micro-batches are in it.
+  bool sums_late(const Segment& s) const { return s.param->spec.sum_tensor && at(s.block).grads != nullptr; }
+  Event send_grads(Block&, Tensor owned, Event ready);
+  void sum_over_tensor_ranks(Stream);
 
   ZeroOptions options_;
   Device& device_;
   Grid& grid_;
   std::vector<Block> blocks_;
   std::vector<std::unique_ptr<Buffer>> buffers_;
-  Event weights_ready_;  ///< the shards hold the weights of this step
   std::vector<Segment> segments_;
+  std::unique_ptr<GradientOffload> offload_;
+  /// With `offload`: sums over tensor ranks of gradients that were summed in host memory; on the device and pinned.
+  Memory sums_memory_, sums_staging_;
 };
 
 }  // namespace trident

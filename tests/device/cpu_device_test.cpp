@@ -101,7 +101,7 @@ TEST_CASE("a limited device refuses what does not fit, and takes it when there i
 
 TEST_CASE("copy and fill follow the order of their stream") {
   const auto device = device_under_test();
-  const Stream copy = device->stream(Role::copy), compute = device->stream(Role::compute);
+  const Stream copy = device->stream(Role::upload), compute = device->stream(Role::compute);
   std::vector<float> a = {1, 2, 3}, b(3), c = {9, 9, 9};
   const Tensor a_3(a.data(), DType::f32, {3}), b_3(b.data(), DType::f32, {3}), c_3(c.data(), DType::f32, {3});
   device->copy(b_3, a_3, copy);
@@ -139,7 +139,7 @@ TEST_CASE("a device closes with work still queued between its streams") {
   std::vector<int> order;  // guarded by the events between the streams
   {
     const auto device = device_under_test();
-    const Stream comm = device->stream(Role::comm), copy = device->stream(Role::copy);
+    const Stream comm = device->stream(Role::comm), copy = device->stream(Role::upload);
     for (int i = 0; i < 100; i += 2) {
       submit(comm, [&order, i] { order.push_back(i); });
       device->wait(copy, device->record(comm));

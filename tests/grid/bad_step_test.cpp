@@ -14,9 +14,14 @@ namespace {
 std::vector<std::byte> state_of(Run& run) {
   std::vector<std::byte> bytes;
   for (const Segment& s : run.engine().store.segments()) {
-    for (const Tensor& t : {s.weight, s.master, s.m, s.v}) {
-      const auto* data = static_cast<const std::byte*>(t.data);
-      bytes.insert(bytes.end(), data, data + t.bytes());
+    const auto add = [&](const void* data, size_t size) {
+      bytes.insert(bytes.end(), static_cast<const std::byte*>(data), static_cast<const std::byte*>(data) + size);
+    };
+    add(s.weight.data, s.weight.bytes());
+    for (const StatePart part : {StatePart::master, StatePart::first_moment, StatePart::second_moment}) {
+      std::vector<float> values(static_cast<size_t>(s.end - s.begin));
+      run.engine().state.read(s, part, 0, s.end - s.begin, values.data());
+      add(values.data(), values.size() * sizeof(float));
     }
   }
   return bytes;
@@ -76,7 +81,10 @@ void check_poison(Session& session, const Poison& p) {
 
     // Healed, the run goes on: the row is broken by a good step.
     if (here) std::copy(good.begin(), good.end(), segment->weight.as<float>());
-    run.engine().store.publish_weights(run.device().stream(Role::compute), false);
+    ZeroStore& store = run.engine().store;
+    for (const int64_t block : store.blocks()) {
+      store.publish_weights(block, run.device().record(run.device().stream(Role::compute)));
+    }
     CHECK(run.train_step(false).applied);
     run.device().synchronize(run.device().stream(Role::comm));
     poison(segment, p);

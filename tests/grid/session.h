@@ -44,6 +44,7 @@ struct GridCase {
   int64_t micro_batch = 2;
   std::string precision = "fp32";
   std::string recompute = "none";
+  std::string offload = "none";
 
   std::string name() const;
 };

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kCount = 1000;
 
-constexpr Role kRoles[] = {Role::compute, Role::comm, Role::send, Role::copy, Role::tensor};
+constexpr Role kRoles[] = {Role::compute, Role::comm, Role::send, Role::upload, Role::download, Role::tensor};
 
 /// A lazy GPU whose copies of pageable memory are late.
 std::unique_ptr<Device> late_device() {
@@ -65,6 +65,35 @@ TEST_CASE("an event orders streams, and lets the host wait for a part of one") {
       CHECK(to == from);
     }
   }
+}
+
+TEST_CASE("the processor works beside the GPU, in the order of the events") {
+  const auto device = late_device();
+  const Memory memory = device->alloc(kCount * sizeof(int32_t), Place::device, "x");
+  const Memory staging = device->alloc(kCount * sizeof(int32_t), Place::pinned, "staging");
+  const Stream host = device->stream(Role::host), upload = device->stream(Role::upload),
+               download = device->stream(Role::download);
+  std::vector<int32_t> values(kCount, 7);
+  device->copy(of(memory), of(values), upload);
+  device->wait(download, device->record(upload));
+  device->copy(of(staging), of(memory), download);
+  device->wait(host, device->record(download));
+  device->on_host([&] {
+    for (int32_t i = 0; i < kCount; ++i) of(staging).as<int32_t>()[i] += i;
+  });
+  const Event added = device->record(host);
+  device->wait(upload, added);
+  CHECK(device->passed(added));
+  device->copy(of(memory), of(staging), upload);
+  device->synchronize(upload);
+  device->copy(of(values), of(memory), upload);
+  device->synchronize(upload);
+  for (int32_t i = 0; i < kCount; ++i) CHECK(values[static_cast<size_t>(i)] == 7 + i);
+
+  device->on_host([] { throw std::runtime_error("broken"); });
+  device->on_host([] { FAIL("work after a failure has no inputs"); });
+  CHECK_THROWS_WITH(device->synchronize(host), "broken");
+  CHECK_THROWS_WITH(device->wait(upload, device->record(host)), "broken");
 }
 
 TEST_CASE("the streams of a device are different ones") {

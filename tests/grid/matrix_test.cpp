@@ -1,0 +1,89 @@
+// The support matrix: every ZeRO stage with every schedule, recomputation and offload, on a handful of grids. Where the
+// sums are made in the same order, five steps are the same bit for bit: stage 1 as stage 0, stage 3 as stage 2, and
+// whatever is recomputed or offloaded.
+#include <array>
+
+#include "core/plan/plan.h"
+#include "grid/session.h"
+#include "support/catch.h"
+
+namespace trident::testing {
+namespace {
+
+constexpr int64_t kSteps = 5;
+
+struct Grid {
+  std::string parallel;
+  int64_t micro_batch;
+};
+
+/// What a run needs to know of another to be the same.
+bool same(const Curve& a, const Curve& b) { return a.loss == b.loss && a.norm == b.norm; }
+
+/// Trains and checks that this rank allocated what the plan says.
+Curve train_as_planned(Session& session, const Config& config) {
+  Curve curve;
+  session.with_run(config, [&](Run& run) {
+    const RankPlan plan = plan_rank(config, session.world().rank(), run.device().ops());
+    RankPlan found = plan;
+    found.rows = allocation_rows(run.device().allocations());
+    INFO(describe(plan) << "\n" << describe(found));
+    CHECK(plan.same_bytes(found));
+    run.initialize();
+    for (int64_t step = 0; step < kSteps; ++step) {
+      const StepReport report = run.train_step(false);
+      curve.loss.push_back(report.loss);
+      curve.norm.push_back(report.grad_norm);
+    }
+  });
+  return curve;
+}
+
+void check_grid(Session& session, const Grid& grid) {
+  for (const int first : {0, 2}) {
+    const auto run = [&](int stage, const std::string& recompute, const std::string& offload) {
+      const GridCase c{.model = gpt2(),
+                       .parallel = grid.parallel,
+                       .zero = stage,
+                       .micro_batch = grid.micro_batch,
+                       .recompute = recompute,
+                       .offload = offload};
+      return std::pair(c.name(), train_as_planned(session, session.config(c)));
+    };
+    const Curve want = run(first, "none", "none").second;
+    for (const int stage : {first, first + 1}) {
+      for (const char* recompute : {"none", "selective", "full"}) {
+        for (const char* offload : {"none", "host"}) {
+          const auto [name, got] = run(stage, recompute, offload);
+          INFO(name);
+          if (session.root()) {
+            for (size_t i = 0; i < got.loss.size(); ++i)
+              INFO(got.loss[i] << " " << want.loss[i] << " | " << got.norm[i] << " " << want.norm[i]);
+            CHECK(got.loss.size() == kSteps);
+            CHECK(same(got, want));
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("the support matrix on 2 ranks", "[ranks=2]") {
+  on_ranks(2, [&](Session& session) {
+    check_grid(session, {"data: 2", 2});
+    check_grid(session, {"pipeline: 2, schedule: gpipe", 4});
+  });
+}
+
+TEST_CASE("the support matrix on 4 ranks", "[ranks=4]") {
+  on_ranks(4, [&](Session& session) {
+    check_grid(session, {"data: 2, tensor: 2, sequence: true", 2});
+    check_grid(session, {"data: 2, pipeline: 2", 2});
+    check_grid(session, {"data: 2, pipeline: 2, schedule: interleaved, virtual_stages: 2", 1});
+    check_grid(session, {"data: 4", 1});
+  });
+}
+
+}  // namespace trident::testing
