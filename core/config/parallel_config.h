@@ -72,6 +72,7 @@ struct ParallelConfig {
 struct ZeroConfig {
   int stage = 0;
   Offload offload = Offload::none;
+  Offload offload_parameters = Offload::none;
 
   bool operator==(const ZeroConfig&) const = default;
 
@@ -86,7 +87,14 @@ struct ZeroConfig {
                                  "sum over the data ranks after every micro-batch."});
     visit(self.offload, {.name = "offload",
                          .group = kSpeed,
-                         .effect = "Where the optimizer state lives: on the device, in host memory or on NVMe."});
+                         .effect = "Where the optimizer state lives, with the gradients that a rank owns, and where it "
+                                   "is updated: on the device, or by the processor in host memory or on NVMe. The same "
+                                   "result bit for bit where the update is the same (device: cpu)."});
+    visit(self.offload_parameters,
+          {.name = "offload_parameters",
+           .group = kSpeed,
+           .effect = "Where the shards of the weights live with stage 3 and an offloaded optimizer: the device then "
+                     "holds the layers in use alone, and copies each from there twice a micro-batch."});
   }
 };
 

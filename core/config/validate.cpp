@@ -46,6 +46,7 @@ class Checker {
     check_pipeline();
     check_ranks();
     check_batch();
+    check_zero();
     check_optimizer();
     check_kernels();
     check_data();
@@ -190,6 +191,19 @@ class Checker {
            "micro_batch = ", t.micro_batch, " x context = ", c_.model.context, " = ", tokens,
            " tokens can't be split over tensor = ", p.tensor,
            " ranks; set parallel.sequence: false, or a multiple such as ", nearest_multiples(tokens, p.tensor));
+    }
+  }
+
+  void check_zero() {
+    const ZeroConfig& z = c_.zero;
+    if (z.offload_parameters == Offload::none) return;
+    if (z.stage != 3) {
+      fail({"zero.offload_parameters", "zero.stage"}, "offloads the shards of the weights, which stage ", z.stage,
+           " does not make; set zero.stage: 3 (it works on one data rank, too), or remove it");
+    }
+    if (z.offload == Offload::none) {
+      fail({"zero.offload_parameters", "zero.offload"},
+           "needs the update where the weights are; set zero.offload: host, or remove it");
     }
   }
 

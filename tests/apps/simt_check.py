@@ -40,6 +40,11 @@ GRIDS = {
     # More layers than buffers that they take turns in.
     "1x1x2-zero2": (2, ["parallel.data=2", "zero.stage=2", "model.layers=3"]),
     "1x1x2-zero3": (2, ["parallel.data=2", "zero.stage=3", "model.layers=3"]),
+    "alone-offload": (1, ["zero.stage=2", "zero.offload=host", "model.layers=3"]),
+    "1x2x2-offload": (4, ["parallel.tensor=2", "parallel.sequence=true", "parallel.data=2", "zero.stage=2",
+                          "zero.offload=host", "model.layers=3"]),
+    "1x1x2-offload3": (2, ["parallel.data=2", "zero.stage=3", "zero.offload=host", "zero.offload_parameters=host",
+                           "model.layers=3"]),
     "2x1x2-zero3": (4, ["parallel.pipeline=2", "parallel.data=2", "zero.stage=3"]),
     "2x2x2": (8, ["parallel.pipeline=2", "parallel.tensor=2", "parallel.data=2", "parallel.sequence=true",
                   "zero.stage=1"]),
@@ -133,7 +138,7 @@ def main():
     parser.add_argument("simt")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--device", choices=("simt", "cuda"), default="simt")
-    parser.add_argument("--grids", nargs="+", choices=GRIDS, default=["alone", "1x1x2-zero2", "1x1x2-zero3", "1x2x1-redo", "2x2x2"])
+    parser.add_argument("--grids", nargs="+", choices=GRIDS, default=["alone", "alone-offload", "1x1x2-offload3", "1x1x2-zero2", "1x1x2-zero3", "1x2x1-redo", "2x2x2"])
     parser.add_argument("--policies", nargs="+", choices=POLICIES)
     options = parser.parse_args()
     options.policies = options.policies or (POLICIES if options.device == "simt" else ["lazy"])
