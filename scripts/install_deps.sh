@@ -6,7 +6,7 @@
 set -euo pipefail
 
 packages=(g++ cmake ninja-build ccache pkg-config libopenmpi-dev openmpi-bin libyaml-cpp-dev libcli11-dev
-  nlohmann-json3-dev libxxhash-dev libdnnl-dev ocl-icd-opencl-dev catch2)
+  nlohmann-json3-dev libxxhash-dev libdnnl-dev liburing-dev ocl-icd-opencl-dev catch2)
 for argument in "$@"; do
   case $argument in
     --test) packages+=(clang-format python3) ;;

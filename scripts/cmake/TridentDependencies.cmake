@@ -62,6 +62,8 @@ if(NOT xxhash_FOUND)
   trident_missing("xxHash" "libxxhash-dev")
 endif()
 add_library(trident_xxhash ALIAS PkgConfig::xxhash)
+# Optional: files are read and written by threads without it (core/device/file_engine.h).
+pkg_check_modules(URING QUIET IMPORTED_TARGET liburing)
 
 if(TRIDENT_TESTS)
   find_package(Catch2 QUIET)
