@@ -37,6 +37,7 @@ std::unique_ptr<Communicator> make_dry_communicator(std::string_view axis, int r
 Grid make_dry_grid(const Topology& topology, int rank) {
   const Coordinates at = topology.coordinates(rank);
   const bool at_end = topology.pipeline > 1 && (at.pipeline == 0 || at.pipeline == topology.pipeline - 1);
+  const int shards = topology.shards();
   return {.topology = topology,
           .at = at,
           .world = make_dry_communicator("world", rank, topology.ranks()),
@@ -44,7 +45,9 @@ Grid make_dry_grid(const Topology& topology, int rank) {
           .context = make_dry_communicator("context", at.context, topology.context),
           .data = make_dry_communicator("data", at.data, topology.data),
           .pipeline = make_dry_communicator("pipeline", at.pipeline, topology.pipeline),
-          .ends = make_dry_communicator("ends", at.pipeline == 0 ? 0 : 1, at_end ? 2 : 1)};
+          .ends = make_dry_communicator("ends", at.pipeline == 0 ? 0 : 1, at_end ? 2 : 1),
+          .shards = shards < topology.data ? make_dry_communicator("shards", at.data % shards, shards) : nullptr,
+          .replicas = make_dry_communicator("replicas", at.data / shards, topology.data / shards)};
 }
 
 }  // namespace trident

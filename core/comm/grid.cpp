@@ -22,6 +22,12 @@ Grid make_grid(World& world, const Topology& topology) {
   grid.pipeline = along(Axis::pipeline);
   const bool end = topology.pipeline > 1 && (grid.at.pipeline == 0 || grid.at.pipeline == topology.pipeline - 1);
   grid.ends = world.split(end ? topology.group(world.rank(), Axis::pipeline)[0] : world.rank(), "ends");
+  if (topology.shards() < topology.data) {
+    grid.shards = world.split(topology.shard_ranks(world.rank())[0], "shards");
+    grid.replicas = world.split(topology.replica_ranks(world.rank())[0], "replicas");
+  } else {
+    grid.replicas = world.split(world.rank(), "replicas");
+  }
   return grid;
 }
 

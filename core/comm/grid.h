@@ -49,11 +49,15 @@ std::unique_ptr<World> make_mpi_world(std::chrono::duration<double> timeout, con
 std::unique_ptr<World> make_self_world();
 
 /// The communicators of one rank, one per axis. `ends` joins the first and last stage of this rank's pipeline (tied
-/// embeddings): size 1 on stages between them and when there is one stage.
+/// embeddings): size 1 on stages between them and when there is one stage. `shards` joins the ranks that share shards,
+/// `replicas` those that hold the same one: parts of the data axis with hybrid sharding, else `shards` is absent (the
+/// whole axis) and `replicas` has one rank.
 struct Grid {
   Topology topology;
   Coordinates at;
-  std::unique_ptr<Communicator> world, tensor, context, data, pipeline, ends;
+  std::unique_ptr<Communicator> world, tensor, context, data, pipeline, ends, shards, replicas;
+
+  Communicator& shard_axis() { return shards ? *shards : *data; }
 };
 
 /// Splits the world; throws UserError when topology.ranks() != world.size().

@@ -61,6 +61,19 @@ std::vector<int> Topology::group(int member, Axis axis) const {
   return members;
 }
 
+std::vector<int> Topology::shard_ranks(int rank) const {
+  const std::vector<int> all = group(rank, Axis::data);
+  const auto first = all.begin() + coordinates(rank).data / shards() * shards();
+  return {first, first + shards()};
+}
+
+std::vector<int> Topology::replica_ranks(int rank) const {
+  const std::vector<int> all = group(rank, Axis::data);
+  std::vector<int> members;
+  for (int i = coordinates(rank).data % shards(); i < data; i += shards()) members.push_back(all[i]);
+  return members;
+}
+
 std::string Topology::describe() const {
   std::string text;
   const auto add = [&](const char* name, int size) {

@@ -20,7 +20,10 @@ struct Coordinates {
 
 struct Topology {
   int tensor = 1, context = 1, data = 1, pipeline = 1;
+  /// Consecutive data ranks that share shards among them; the other groups hold replicas. A divisor of `data`; 0: all.
+  int shard_group = 0;
 
+  int shards() const { return shard_group == 0 ? data : shard_group; }
   int ranks() const { return tensor * context * data * pipeline; }
   int size(Axis) const;
   Coordinates coordinates(int rank) const;
@@ -28,6 +31,9 @@ struct Topology {
   int position(int rank, Axis) const;
   /// The ranks that differ from `rank` on this axis only, in order of position.
   std::vector<int> group(int rank, Axis) const;
+  /// The ranks of `rank`'s shard group, and those that hold the same shard in each group; in order of position.
+  std::vector<int> shard_ranks(int rank) const;
+  std::vector<int> replica_ranks(int rank) const;
   /// "pp2 x dp2 x tp2", axes of size 1 left out; "1 rank" when all are.
   std::string describe() const;
 };

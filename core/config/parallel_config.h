@@ -71,6 +71,7 @@ struct ParallelConfig {
 
 struct ZeroConfig {
   int stage = 0;
+  int shard_group = 0;
   Offload offload = Offload::none;
   Offload offload_parameters = Offload::none;
 
@@ -85,6 +86,15 @@ struct ZeroConfig {
                        .effect = "What is sharded over the data ranks: 0 nothing, 1 the optimizer state, 2 also the "
                                  "gradients, 3 also the weights. 0 and 1 agree bit for bit, and so do 2 and 3, which "
                                  "sum over the data ranks after every micro-batch."});
+    visit(self.shard_group,
+          {.name = "shard_group",
+           .unit = "data ranks",
+           .range = between(1, 65536),
+           .zero_is_auto = true,
+           .derived = "all data ranks",
+           .group = kSpeed,
+           .effect = "Hybrid sharding: shards are shared out in groups of this many consecutive data ranks (those of a "
+                     "node), and the groups hold replicas: gathers stay inside a group, more memory is used."});
     visit(self.offload, {.name = "offload",
                          .group = kSpeed,
                          .effect = "Where the optimizer state lives, with the gradients that a rank owns, and where it "

@@ -196,6 +196,13 @@ class Checker {
 
   void check_zero() {
     const ZeroConfig& z = c_.zero;
+    const std::vector<std::string> group_keys = {"zero.shard_group", "parallel.data", "zero.stage"};
+    if (z.shard_group > 0 && z.stage == 0) {
+      fail(group_keys, "stage 0 has no shards to share out; set zero.stage to 1, 2 or 3, or remove shard_group");
+    } else if (z.shard_group > 0 && c_.parallel.data % z.shard_group != 0) {
+      fail(group_keys, z.shard_group, " does not divide data = ", c_.parallel.data, "; legal are ",
+           divisors_text(c_.parallel.data, z.shard_group));
+    }
     if (z.offload_parameters == Offload::none) return;
     if (z.stage != 3) {
       fail({"zero.offload_parameters", "zero.stage"}, "offloads the shards of the weights, which stage ", z.stage,

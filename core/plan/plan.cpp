@@ -89,7 +89,7 @@ std::unique_ptr<Ops> planning_ops(const Config& config) {
 RankPlan plan_rank(const Config& config, int rank, const Ops& ops) {
   const EngineOptions options = engine_options_of(config);
   const std::unique_ptr<Device> device = make_dry_device(ops);
-  Grid grid = make_dry_grid(topology_of(config.parallel), rank);
+  Grid grid = make_dry_grid(topology_of(config.parallel, config.zero), rank);
   Ledger ledger;
   const Engine engine(options, *device, grid, ledger);
 
@@ -103,7 +103,7 @@ RankPlan plan_rank(const Config& config, int rank, const Ops& ops) {
 }
 
 Plan make_plan(const Config& config, const Ops& ops) {
-  Plan plan{.topology = topology_of(config.parallel),
+  Plan plan{.topology = topology_of(config.parallel, config.zero),
             .parameters = model_parameters(model_shape_of(config.model, config.parallel))};
   for (int rank = 0; rank < plan.topology.ranks(); ++rank) {
     plan.ranks.push_back(plan_rank(config, rank, ops));

@@ -53,8 +53,9 @@ AttentionKernel attention_kernel_of(AttentionSource source) {
   throw InternalError("a source of attention in the config has a kernel");
 }
 
-Topology topology_of(const ParallelConfig& p) {
-  return {.tensor = p.tensor, .context = p.context, .data = p.data, .pipeline = p.pipeline};
+Topology topology_of(const ParallelConfig& p, const ZeroConfig& z) {
+  return {
+      .tensor = p.tensor, .context = p.context, .data = p.data, .pipeline = p.pipeline, .shard_group = z.shard_group};
 }
 
 ModelShape model_shape_of(const ModelConfig& m, const ParallelConfig& p) {

@@ -10,7 +10,7 @@ namespace trident {
 
 DType dtype_of(Precision);
 AttentionKernel attention_kernel_of(AttentionSource);
-Topology topology_of(const ParallelConfig&);
+Topology topology_of(const ParallelConfig&, const ZeroConfig& = {});
 ModelShape model_shape_of(const ModelConfig&, const ParallelConfig&);
 
 /// Needs a resolved config (parallel.data known).

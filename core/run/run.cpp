@@ -89,7 +89,7 @@ Run::Run(const Config& config, World& world)
       device_world_(config.device == DeviceKind::cpu
                         ? nullptr
                         : make_nccl_world(world, *device_, std::chrono::duration<double>(config.comm.timeout))),
-      grid_(make_grid(device_world_ ? *device_world_ : world, topology_of(config.parallel))),
+      grid_(make_grid(device_world_ ? *device_world_ : world, topology_of(config.parallel, config.zero))),
       train_data_(open_data(config.data.train, config)),
       valid_data_(open_data(config.data.valid, config)),
       engine_(std::make_unique<Engine>(engine_options_of(config), *device_, grid_, world.ledger())),

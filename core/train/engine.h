@@ -22,7 +22,7 @@ struct EngineOptions {
 struct Engine {
   Engine(const EngineOptions& options, Device& device, Grid& grid, Ledger& ledger)
       : stage(options.shape, grid.topology.pipeline, grid.at.pipeline, options.chunks),
-        store(options.zero, stage.layouts(grid.topology.data), device, grid),
+        store(options.zero, stage.layouts(grid.topology.shards()), device, grid),
         state(store, device),
         optimizer(options.adamw, options.shape.layers + 2, store, state, device),
         executor(options.executor, stage, store, device, grid, ledger) {}

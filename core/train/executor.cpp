@@ -64,7 +64,7 @@ Executor::Sizes Executor::measure() const {
   Sizes sizes;
   const std::unique_ptr<Device> device = make_dry_device(device_.ops());
   const auto tensor = make_dry_communicator("tensor", grid_.at.tensor, grid_.topology.tensor);
-  DryStore store(stage_.layouts(grid_.topology.data), options_.dtype);
+  DryStore store(stage_.layouts(grid_.topology.shards()), options_.dtype);
   Ledger ledger;
   Arena scratch;
   std::vector<int64_t> rows(static_cast<size_t>(max_logit_rows()), 0);

@@ -26,7 +26,7 @@ struct BlockLayout {
   int64_t block = 0;  ///< global block index
   std::vector<Placement> params;
   int64_t numel = 0;  ///< of the flat buffer, padding included
-  int data = 1;       ///< data ranks
+  int data = 1;       ///< ranks that share shards
 
   int64_t shard() const { return numel / data; }
 };

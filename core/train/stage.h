@@ -32,7 +32,7 @@ class Stage {
   bool last(int chunk) const { return ranges_.at(static_cast<size_t>(chunk)).end == shape_.layers + 2; }
   const ModelShape& shape() const { return shape_; }
 
-  /// Layouts of all blocks of this rank, for `data` data ranks. Tied copies alias when both ends are here.
+  /// Layouts of all blocks of this rank, for shards on `data` ranks. Tied copies alias when both ends are here.
   std::vector<BlockLayout> layouts(int data) const;
 
   /// Runs the chunk. x is absent for the model's first block; the result is absent after its last. With `redo` layers

@@ -41,7 +41,7 @@ Tensor ZeroStore::flat_of(const Buffer& buffer, const Block& block, DType dtype)
 
 Tensor ZeroStore::shard_of(const Block& block, Tensor full) const {
   const int64_t shard = block.layout.shard();
-  return full.rows(grid_.at.data * shard, (grid_.at.data + 1) * shard);
+  return full.rows(shard_rank() * shard, (shard_rank() + 1) * shard);
 }
 
 void ZeroStore::allocate(Block& block) {
@@ -119,7 +119,7 @@ void ZeroStore::bind(Block& block) {
 void ZeroStore::add_segments(const Block& block) {
   const BlockLayout& layout = block.layout;
   const int64_t shard = layout.shard();
-  const int64_t owned_begin = options_.stage == 0 ? 0 : grid_.at.data * shard;
+  const int64_t owned_begin = options_.stage == 0 ? 0 : shard_rank() * shard;
   const int64_t owned_end = options_.stage == 0 ? layout.numel : owned_begin + shard;
   const auto owned_part = [&](Tensor flat) {
     return flat.numel() == owned_end - owned_begin ? flat : flat.rows(owned_begin, owned_end);
@@ -187,7 +187,7 @@ void ZeroStore::gather(Block& block) {
   } else {
     device_.wait(comm, block.written);
   }
-  grid_.data->all_gather(full, shard, comm);
+  grid_.shard_axis().all_gather(full, shard, comm);
   block.gathered = device_.record(comm);
   block.gathering = true;
   buffer.holds = block.layout.block;
@@ -250,9 +250,15 @@ void ZeroStore::reduce(Block& block, Stream stream) {
   if (options_.stage == 0) {
     grid_.data->all_reduce(block.grad_flat, Reduce::sum, comm);
   } else {
-    grid_.data->reduce_scatter(shard_of(block, block.grad_flat), block.grad_flat, Reduce::sum, comm);
+    reduce_to_shard(block, block.grad_flat, comm);
   }
   if (offload_) (void)send_grads(block, owned_of(block, block.grad_flat), device_.record(comm));
+}
+
+void ZeroStore::reduce_to_shard(const Block& block, Tensor full, Stream comm) {
+  const Tensor shard = shard_of(block, full);
+  grid_.shard_axis().reduce_scatter(shard, full, Reduce::sum, comm);
+  grid_.replicas->all_reduce(shard, Reduce::sum, comm);
 }
 
 Event ZeroStore::send_grads(Block& block, Tensor owned, Event ready) {
@@ -263,7 +269,7 @@ void ZeroStore::reduce_in_use(Block& block, Stream stream) {
   const Stream comm = device_.stream(Role::comm);
   device_.wait(comm, device_.record(stream));
   const Tensor full = flat_of(*block.grads, block, DType::f32);
-  grid_.data->reduce_scatter(shard_of(block, full), full, Reduce::sum, comm);
+  reduce_to_shard(block, full, comm);
   block.grads->released = device_.record(comm);
   if (offload_) block.grads->released = send_grads(block, shard_of(block, full), block.grads->released);
   block.grads->reduced = block.layout.block;
@@ -336,7 +342,7 @@ void ZeroStore::publish_weights(int64_t index, Event written) {
   if (options_.stage > 0) {
     const Stream comm = device_.stream(Role::comm);
     device_.wait(comm, written);
-    grid_.data->all_gather(block.value_flat, shard_of(block, block.value_flat), comm);
+    grid_.shard_axis().all_gather(block.value_flat, shard_of(block, block.value_flat), comm);
     block.gathered = device_.record(comm);
   }
   block.gathering = true;

@@ -9,6 +9,8 @@
 // the communication stream the other is in use. The two end blocks keep full gradients for the whole step: the head
 // takes its gradient in forward, tied tables meet across the pipeline; and from stage 3 on a full-size buffer each.
 //
+// Hybrid sharding (Grid::shards) shards within groups of data ranks and sums over the groups besides.
+//
 // With `offload` the gradients that this rank owns are in host memory: full ones are copied there when they are
 // complete, those of layers from stage 2 on after every micro-batch. The sums are the same, bit for bit.
 //
@@ -107,6 +109,8 @@ class ZeroStore final : public BlockStore {
 
   const Block& at(int64_t block) const;
   Block& at(int64_t block) { return const_cast<Block&>(std::as_const(*this).at(block)); }
+  /// Which of the shards is this rank's.
+  int shard_rank() const { return grid_.at.data % grid_.topology.shards(); }
   bool is_end(const Block& block) const { return block.layout.block == 0 || block.layout.block + 1 == options_.blocks; }
   bool shards_grads(const Block& block) const { return options_.stage >= 2 && !is_end(block); }
   bool shards_values() const { return options_.stage >= 3; }
@@ -127,6 +131,8 @@ class ZeroStore final : public BlockStore {
   std::vector<Block*> sources(Block&);
   void gather(Block&);
   void reduce(Block&, Stream);
+  /// Sums full gradients over the data ranks into this rank's part of them.
+  void reduce_to_shard(const Block&, Tensor full, Stream comm);
   void reduce_in_use(Block&, Stream);
   void collect(Buffer&, Stream);
   /// Whether its gradient is summed over the tensor ranks when all micro-batches are in it.

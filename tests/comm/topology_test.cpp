@@ -41,6 +41,19 @@ TEST_CASE("the groups of an axis partition the ranks, in order of position", "[r
   CHECK(t.group(5, Axis::pipeline) == std::vector<int>{5, 29});
 }
 
+TEST_CASE("shard groups are runs of data ranks, replicas lie across them", "[ranks=1]") {
+  Topology t{.tensor = 2, .data = 6, .pipeline = 2, .shard_group = 3};
+  CHECK(t.shards() == 3);
+  // Data ranks 3, 4, 5 of stage 1, tensor rank 1.
+  const int rank = t.rank({.tensor = 1, .data = 4, .pipeline = 1});
+  CHECK(t.shard_ranks(rank) == std::vector<int>{19, 21, 23});
+  CHECK(t.replica_ranks(rank) == std::vector<int>{15, 21});
+  t.shard_group = 0;
+  CHECK(t.shards() == 6);
+  CHECK(t.shard_ranks(rank) == t.group(rank, Axis::data));
+  CHECK(t.replica_ranks(rank) == std::vector<int>{rank});
+}
+
 TEST_CASE("a topology describes itself", "[ranks=1]") {
   CHECK(Topology{}.describe() == "1 rank");
   CHECK(Topology{.tensor = 2, .data = 2, .pipeline = 2}.describe() == "pp2 x dp2 x tp2");

@@ -141,7 +141,7 @@ void Session::with_run(const Config& config, const std::function<void(Run&)>& bo
     Run run(config, some);
     body(run);
   } else {
-    const Grid unused = make_grid(some, topology_of(config.parallel));
+    const Grid unused = make_grid(some, topology_of(config.parallel, config.zero));
   }
   barrier();
 }
