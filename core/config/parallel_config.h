@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "core/base/fields.h"
 #include "core/config/enums.h"
@@ -74,6 +75,8 @@ struct ZeroConfig {
   int shard_group = 0;
   Offload offload = Offload::none;
   Offload offload_parameters = Offload::none;
+  std::string nvme_path;
+  bool delayed_update = false;
 
   bool operator==(const ZeroConfig&) const = default;
 
@@ -105,6 +108,16 @@ struct ZeroConfig {
            .group = kSpeed,
            .effect = "Where the shards of the weights live with stage 3 and an offloaded optimizer: the device then "
                      "holds the layers in use alone, and copies each from there twice a micro-batch."});
+    visit(self.nvme_path,
+          {.name = "nvme_path",
+           .group = kSpeed,
+           .effect = "Directory on a fast local disk, for offload: nvme. Each rank makes a file there that has no name "
+                     "and is gone when the process ends; checkpoints go to `out` as always."});
+    visit(self.delayed_update,
+          {.name = "delayed_update",
+           .effect = "With an offloaded optimizer: the update of a step runs beside the next step's forward and "
+                     "backward, which still see the weights before it. A checkpoint waits for it, so that the step "
+                     "after one sees the newest weights."});
   }
 };
 

@@ -203,6 +203,18 @@ class Checker {
       fail(group_keys, z.shard_group, " does not divide data = ", c_.parallel.data, "; legal are ",
            divisors_text(c_.parallel.data, z.shard_group));
     }
+    if (z.offload == Offload::nvme && z.nvme_path.empty()) {
+      fail({"zero.nvme_path", "zero.offload"},
+           "offload: nvme needs a directory on a fast local disk; set zero.nvme_path");
+    }
+    if (z.offload != Offload::nvme && !z.nvme_path.empty()) {
+      fail({"zero.nvme_path", "zero.offload"}, "has no effect with offload: ", enum_name(z.offload),
+           "; remove it or set zero.offload: nvme");
+    }
+    if (z.delayed_update && z.offload == Offload::none) {
+      fail({"zero.delayed_update", "zero.offload"},
+           "is for an update beside the device; set zero.offload: host or nvme, or remove it");
+    }
     if (z.offload_parameters == Offload::none) return;
     if (z.stage != 3) {
       fail({"zero.offload_parameters", "zero.stage"}, "offloads the shards of the weights, which stage ", z.stage,

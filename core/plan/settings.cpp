@@ -99,6 +99,8 @@ EngineOptions engine_options_of(const Config& c) {
                    .tied = c.model.tie_embeddings,
                    .offload = c.zero.offload != Offload::none,
                    .offload_parameters = c.zero.offload_parameters != Offload::none},
+          .state = {.file_directory = c.zero.offload == Offload::nvme ? c.zero.nvme_path : "",
+                    .delayed = c.zero.delayed_update},
           .adamw = {.beta1 = static_cast<float>(c.optimizer.betas[0]),
                     .beta2 = static_cast<float>(c.optimizer.betas[1]),
                     .eps = static_cast<float>(c.optimizer.eps),

@@ -279,6 +279,7 @@ std::string Run::describe_attention() const {
 
 void Run::save() {
   const Range range(*device_, "checkpoint", step_);
+  engine_->state.settle(device_->stream(Role::compute));
   CheckpointMeta meta{.step = step_,
                       .config = dump_config(config_),
                       .grid = build_string(grid_.topology.describe(), ", ZeRO ", config_.zero.stage),

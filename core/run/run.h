@@ -72,7 +72,8 @@ class Run {
   /// Logits of the tokens `rows` for a batch of train.micro_batch sequences, [rows, vocab], on every rank.
   std::vector<float> logits(const Batch&, std::span<const int64_t> rows);
 
-  /// Saves a checkpoint of the present step; asynchronous when the config says so. See CheckpointWriter.
+  /// Saves a checkpoint of the present step, a delayed update included; asynchronous when the config says so. See
+  /// CheckpointWriter.
   void save();
   std::optional<std::string> poll_save() { return writer_->poll(); }
   std::optional<std::string> finish_save() { return writer_->finish(); }

@@ -15,6 +15,7 @@ struct EngineOptions {
   int chunks = 1;  ///< model chunks per pipeline rank
   ExecutorOptions executor;
   ZeroOptions zero;
+  StateOptions state;
   AdamWOptions adamw;
 };
 
@@ -23,7 +24,7 @@ struct Engine {
   Engine(const EngineOptions& options, Device& device, Grid& grid, Ledger& ledger)
       : stage(options.shape, grid.topology.pipeline, grid.at.pipeline, options.chunks),
         store(options.zero, stage.layouts(grid.topology.shards()), device, grid),
-        state(store, device),
+        state(options.state, store, device),
         optimizer(options.adamw, options.shape.layers + 2, store, state, device),
         executor(options.executor, stage, store, device, grid, ledger) {}
   Engine(const Engine&) = delete;

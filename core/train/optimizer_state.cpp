@@ -8,14 +8,16 @@
 namespace trident {
 namespace {
 
-constexpr int64_t kChunkElements = int64_t{1} << 20;
+constexpr int64_t kChunkElements = int64_t{1} << 20, kChunkStep = 1024;
 constexpr size_t kParts = 3;
 constexpr const char* kNames[kParts] = {"master weights", "first moments", "second moments"};
 
 }  // namespace
 
-OptimizerState::OptimizerState(ZeroStore& store, Device& device) : store_(store), device_(device) {
-  const Place place = on_device() ? Place::device : Place::host;
+OptimizerState::OptimizerState(const StateOptions& options, ZeroStore& store, Device& device)
+    : options_(options), store_(store), device_(device) {
+  ensure(store.options().offload || (options.file_directory.empty() && !options.delayed),
+         "states in a file and delayed updates are for offloaded gradients");
   for (const int64_t index : store.blocks()) {
     Block& block = blocks_.emplace_back();
     block.block = index;
@@ -23,141 +25,238 @@ OptimizerState::OptimizerState(ZeroStore& store, Device& device) : store_(store)
     for (const Segment& s : store.segments()) {
       if (s.block == index) block.segments.push_back(&s);
     }
-    for (size_t part = 0; part < kParts; ++part) {
-      if (part == 0 && on_device() && store.options().dtype == DType::f32) continue;
-      block.memory[part] = device.alloc(static_cast<size_t>(block.numel) * sizeof(float), place,
-                                        build_string(kNames[part], ": block ", index));
-    }
+    if (options.file_directory.empty()) allocate(block);
   }
+  cut_into_chunks();
+}
+
+void OptimizerState::allocate(Block& block) {
+  for (size_t part = 0; part < kParts; ++part) {
+    if (part == 0 && on_device() && store_.options().dtype == DType::f32) continue;
+    block.memory[part] =
+        device_.alloc(static_cast<size_t>(block.numel) * sizeof(float), on_device() ? Place::device : Place::host,
+                      build_string(kNames[part], ": block ", block.block));
+  }
+}
+
+void OptimizerState::cut_into_chunks() {
   int64_t longest = 0;
-  for (const Block& block : blocks_) {
-    const int64_t step = on_device() ? block.numel : kChunkElements;
+  for (const Block& block : blocks_) longest = std::max(longest, block.numel);
+  const int64_t step =
+      on_device() ? longest : std::min(kChunkElements, (longest + kChunkStep - 1) / kChunkStep * kChunkStep);
+  for (Block& block : blocks_) {
+    block.first_chunk = static_cast<int64_t>(chunks_.size());
     for (int64_t begin = 0; begin < block.numel; begin += step) {
       chunks_.push_back({&block, begin, std::min(begin + step, block.numel)});
-      longest = std::max(longest, chunks_.back().end - begin);
     }
   }
-  if (on_device() || store.options().offload_parameters) return;
+  if (!options_.file_directory.empty()) {
+    file_ = std::make_unique<StateFile>(options_.file_directory, step, static_cast<int64_t>(chunks_.size()), device_);
+  }
+  if (on_device() || store_.options().offload_parameters) return;
   for (size_t i = 0; i < stages_.size(); ++i) {
-    stages_[i].memory = device.alloc(static_cast<size_t>(longest) * dtype_bytes(store.options().dtype), Place::pinned,
-                                     build_string("weights on their way: buffer ", i));
+    stages_[i].memory =
+        device_.alloc(static_cast<size_t>(std::min(step, longest)) * dtype_bytes(store_.options().dtype), Place::pinned,
+                      build_string("weights on their way: buffer ", i));
   }
 }
 
-Tensor OptimizerState::part_of(const Block& block, StatePart part) const {
-  const Memory& memory = block.memory[static_cast<size_t>(part)];
-  return Tensor(memory.data(), DType::f32, {block.numel}, memory.place());
+const OptimizerState::Block& OptimizerState::block_of(const Segment& s) const {
+  const auto found = std::find_if(blocks_.begin(), blocks_.end(), [&](const Block& b) { return b.block == s.block; });
+  ensure(found != blocks_.end(), "a segment's block is on this rank");
+  return *found;
 }
 
-Tensor OptimizerState::part_of(const Segment& s, StatePart part) const {
-  if (part == StatePart::master && on_device() && store_.options().dtype == DType::f32) return s.weight;
-  const auto block = std::find_if(blocks_.begin(), blocks_.end(), [&](const Block& b) { return b.block == s.block; });
-  ensure(block != blocks_.end(), "a segment's block is on this rank");
-  return part_of(*block, part).rows(s.owned_begin, s.owned_begin + s.end - s.begin);
+Tensor OptimizerState::part_of(size_t index, StatePart part) const {
+  const Chunk& chunk = chunks_[index];
+  const int64_t numel = chunk.end - chunk.begin;
+  if (file_) return file_->part(static_cast<int64_t>(index), static_cast<int>(part)).rows(0, numel);
+  const Memory& memory = chunk.block->memory[static_cast<size_t>(part)];
+  return Tensor(memory.data(), DType::f32, {chunk.block->numel}, memory.place()).rows(chunk.begin, chunk.end);
 }
 
-std::vector<OptimizerState::Piece> OptimizerState::pieces_of(const Chunk& chunk, Tensor stage) const {
+std::vector<OptimizerState::Piece> OptimizerState::pieces_of(size_t index, Weights weights) const {
+  const Chunk& chunk = chunks_[index];
+  const bool weight_is_master = on_device() && store_.options().dtype == DType::f32;
+  const Tensor m = part_of(index, StatePart::first_moment), v = part_of(index, StatePart::second_moment);
+  const Tensor master = weight_is_master ? Tensor{} : part_of(index, StatePart::master);
   std::vector<Piece> pieces;
   for (const Segment* s : chunk.block->segments) {
     const int64_t begin = std::max(chunk.begin, s->owned_begin) - s->owned_begin;
     const int64_t end = std::min(chunk.end, s->owned_begin + s->end - s->begin) - s->owned_begin;
     if (begin >= end) continue;
     const int64_t at = s->owned_begin + begin - chunk.begin;
+    const auto part = [&](const Tensor& flat) { return flat.rows(at, at + end - begin); };
+    const Tensor weight = s->weight.rows(begin, end);
     pieces.push_back({.segment = s,
                       .begin = begin,
                       .grad = s->grad.rows(begin, end),
-                      .master = part_of(*s, StatePart::master).rows(begin, end),
-                      .m = part_of(*s, StatePart::first_moment).rows(begin, end),
-                      .v = part_of(*s, StatePart::second_moment).rows(begin, end),
-                      .weight = stage.defined() ? stage.rows(at, at + end - begin) : s->weight.rows(begin, end)});
+                      .master = weight_is_master ? weight : part(master),
+                      .m = part(m),
+                      .v = part(v),
+                      .weight = weights == Weights::none ? Tensor{} : weight});
+  }
+  return pieces;
+}
+
+std::vector<OptimizerState::Piece> OptimizerState::pieces_of(size_t index, Tensor weights) const {
+  const Chunk& chunk = chunks_[index];
+  std::vector<Piece> pieces = pieces_of(index, Weights::none);
+  for (Piece& piece : pieces) {
+    const int64_t at = piece.segment->owned_begin + piece.begin - chunk.begin;
+    piece.weight = weights.rows(at, at + piece.master.numel());
   }
   return pieces;
 }
 
 void OptimizerState::update(const Visit& visit, Stream stream) {
   if (on_device()) {
-    walk_here(visit, stream);
+    update_on_device(visit, stream);
+  } else if (options_.delayed) {
+    settle(stream);
+    update_later(visit, stream);
   } else {
-    walk_on_host(visit, stream);
+    update_on_host(visit, true, stream);
   }
+}
+
+void OptimizerState::settle(Stream stream) {
+  if (unpublished_) publish_masters(stream);
 }
 
 void OptimizerState::publish_masters(Stream stream) {
-  update(
-      [](const Ops& ops, Stream on, const Piece& piece) {
-        if (piece.weight.data != piece.master.data) ops.scale(on, piece.weight, piece.master, 1.0f);
-      },
-      stream);
+  const Visit round = [](const Ops& ops, Stream on, const Piece& piece) {
+    if (piece.weight.data != piece.master.data) ops.scale(on, piece.weight, piece.master, 1.0f);
+  };
+  if (on_device()) {
+    update_on_device(round, stream);
+  } else {
+    update_on_host(round, false, stream);
+  }
+  unpublished_ = false;
 }
 
-void OptimizerState::walk_here(const Visit& visit, Stream stream) {
-  for (const Chunk& chunk : chunks_) {
-    for (const Piece& piece : pieces_of(chunk, {})) visit(device_.ops(), stream, piece);
-    store_.publish_weights(chunk.block->block, device_.record(stream));
+void OptimizerState::update_on_device(const Visit& visit, Stream stream) {
+  for (size_t i = 0; i < chunks_.size(); ++i) {
+    for (const Piece& piece : pieces_of(i, Weights::in_place)) visit(device_.ops(), stream, piece);
+    store_.publish_weights(chunks_[i].block->block, device_.record(stream));
   }
 }
 
-void OptimizerState::walk_on_host(const Visit& visit, Stream stream) {
+void OptimizerState::update_on_host(const Visit& visit, bool changes, Stream stream) {
   const Stream host = device_.stream(Role::host);
   const Event before = device_.record(stream);
   device_.wait(host, before);
   device_.wait(device_.stream(Role::upload), before);
-  const bool staged = !store_.options().offload_parameters;
+  // With a file the calling thread drives the reads, which must not overtake an update still to come.
+  if (file_) device_.synchronize(host);
   for (size_t i = 0; i < chunks_.size(); ++i) {
-    const Chunk& chunk = chunks_[i];
     Stage& stage = stages_[i % stages_.size()];
-    const Tensor memory(stage.memory.data(), store_.options().dtype, {chunk.end - chunk.begin}, Place::pinned);
     device_.wait(host, stage.sent);
-    device_.on_host([&ops = device_.host_ops(), visit, pieces = pieces_of(chunk, staged ? memory : Tensor{}), host] {
+    if (file_) file_->open(static_cast<int64_t>(i));
+    std::vector<Piece> pieces =
+        store_.options().offload_parameters ? pieces_of(i, Weights::in_place) : pieces_of(i, over(stage, chunks_[i]));
+    device_.on_host([&ops = device_.host_ops(), visit, pieces = std::move(pieces), host] {
       for (const Piece& piece : pieces) visit(ops, host, piece);
     });
     stage.written = device_.record(host);
     // The calling thread may have to wait for the processor before it submits a copy: it does so one chunk late, while
     // the processor works on this one.
-    if (i > 0) send_weights(chunks_[i - 1], stages_[(i - 1) % stages_.size()]);
+    if (i > 0) finish_chunk(i - 1, changes);
   }
-  if (!chunks_.empty()) send_weights(chunks_.back(), stages_[(chunks_.size() - 1) % stages_.size()]);
+  if (!chunks_.empty()) finish_chunk(chunks_.size() - 1, changes);
 }
 
-void OptimizerState::send_weights(const Chunk& chunk, Stage& stage) {
+void OptimizerState::update_later(const Visit& visit, Stream stream) {
+  device_.wait(device_.stream(Role::host), device_.record(stream));
+  device_.on_host([this, visit] {
+    for (size_t i = 0; i < chunks_.size(); ++i) {
+      if (file_) file_->open(static_cast<int64_t>(i));
+      for (const Piece& piece : pieces_of(i, Weights::none)) visit(device_.host_ops(), {}, piece);
+      if (file_) file_->write(static_cast<int64_t>(i));
+    }
+  });
+  unpublished_ = true;
+}
+
+Tensor OptimizerState::over(const Stage& stage, const Chunk& chunk) const {
+  return Tensor(stage.memory.data(), store_.options().dtype, {chunk.end - chunk.begin}, Place::pinned);
+}
+
+void OptimizerState::finish_chunk(size_t index, bool changed) {
+  const Chunk& chunk = chunks_[index];
+  Stage& stage = stages_[index % stages_.size()];
   Event there = stage.written;
-  if (stage.memory.bytes() > 0) {
+  if (!store_.options().offload_parameters) {
     const Stream upload = device_.stream(Role::upload);
     device_.wait(upload, stage.written);
-    const Tensor memory(stage.memory.data(), store_.options().dtype, {chunk.end - chunk.begin}, Place::pinned);
-    for (const Piece& piece : pieces_of(chunk, memory)) {
+    for (const Piece& piece : pieces_of(index, over(stage, chunk))) {
       const int64_t n = piece.weight.numel();
       device_.copy(piece.segment->weight.rows(piece.begin, piece.begin + n), piece.weight, upload);
     }
     there = stage.sent = device_.record(upload);
   }
+  if (file_ && changed) {
+    device_.synchronize(stage.written);
+    file_->write(static_cast<int64_t>(index));
+  }
   if (chunk.end == chunk.block->numel) store_.publish_weights(chunk.block->block, there);
 }
 
+void OptimizerState::for_each_run(const Segment& s, StatePart part, int64_t begin, int64_t end, bool change,
+                                  const std::function<void(Tensor run, int64_t begin)>& visit) {
+  const Block& block = block_of(s);
+  device_.synchronize(device_.stream(Role::host));
+  for (size_t i = static_cast<size_t>(block.first_chunk); i < chunks_.size() && chunks_[i].block == &block; ++i) {
+    const int64_t from = std::max(chunks_[i].begin, s.owned_begin + begin);
+    const int64_t to = std::min(chunks_[i].end, s.owned_begin + end);
+    if (from >= to) continue;
+    if (file_) file_->open(static_cast<int64_t>(i));
+    visit(part_of(i, part).rows(from - chunks_[i].begin, to - chunks_[i].begin), from - s.owned_begin);
+    if (file_ && change) file_->change(static_cast<int64_t>(i));
+  }
+}
+
+Tensor OptimizerState::on_device_part(const Segment& s, StatePart part) const {
+  if (part == StatePart::master && store_.options().dtype == DType::f32) return s.weight;
+  const Block& block = block_of(s);
+  return part_of(static_cast<size_t>(block.first_chunk), part).rows(s.owned_begin, s.owned_begin + s.end - s.begin);
+}
+
 void OptimizerState::read(const Segment& s, StatePart part, int64_t begin, int64_t end, float* out) {
-  const Stream stream = device_.stream(on_device() ? Role::compute : Role::upload);
-  if (!on_device()) device_.synchronize(device_.stream(Role::host));
-  device_.copy(Tensor(out, DType::f32, {end - begin}), part_of(s, part).rows(begin, end), stream);
+  if (!on_device()) {
+    for_each_run(s, part, begin, end, false, [&](Tensor run, int64_t at) {
+      if (!run.dry()) std::memcpy(out + (at - begin), run.data, run.bytes());
+    });
+    return;
+  }
+  const Stream stream = device_.stream(Role::compute);
+  device_.copy(Tensor(out, DType::f32, {end - begin}), on_device_part(s, part).rows(begin, end), stream);
   device_.synchronize(stream);
 }
 
 void OptimizerState::write(const Segment& s, StatePart part, int64_t begin, int64_t end, const float* values) {
-  const Stream stream = device_.stream(on_device() ? Role::compute : Role::upload);
-  if (!on_device()) device_.synchronize(device_.stream(Role::host));
+  if (!on_device()) {
+    for_each_run(s, part, begin, end, true, [&](Tensor run, int64_t at) {
+      if (!run.dry()) std::memcpy(run.data, values + (at - begin), run.bytes());
+    });
+    return;
+  }
+  const Stream stream = device_.stream(Role::compute);
   // (A tensor has no read-only data; a copy only reads its source.)
-  device_.copy(part_of(s, part).rows(begin, end), Tensor(const_cast<float*>(values), DType::f32, {end - begin}),
+  device_.copy(on_device_part(s, part).rows(begin, end), Tensor(const_cast<float*>(values), DType::f32, {end - begin}),
                stream);
   device_.synchronize(stream);
 }
 
 void OptimizerState::clear(const Segment& s, StatePart part) {
-  const Tensor all = part_of(s, part);
-  if (on_device()) {
-    device_.fill_zero(all, device_.stream(Role::compute));
+  if (!on_device()) {
+    for_each_run(s, part, 0, s.end - s.begin, true, [](Tensor run, int64_t) {
+      if (!run.dry()) std::memset(run.data, 0, run.bytes());
+    });
     return;
   }
-  device_.synchronize(device_.stream(Role::host));
-  if (!all.dry()) std::memset(all.data, 0, all.bytes());
+  device_.fill_zero(on_device_part(s, part), device_.stream(Role::compute));
 }
 
 }  // namespace trident

@@ -4,7 +4,10 @@
 //
 // On the device: one pass over each segment, on the given stream. Elsewhere the processor walks over chunks of at most
 // 2^20 elements; while it works on one, the weights of the last are copied to the device and published block by block,
-// so that the next step's forward starts behind its first block.
+// so that the next step's forward starts behind its first block. A file is read ahead and written behind (StateFile).
+//
+// A delayed update (ZeRO-Offload, section 5.2) runs beside the next step's forward and backward; its weights are
+// published after them.
 #pragma once
 
 #include <array>
@@ -15,16 +18,22 @@
 #include <vector>
 
 #include "core/device/device.h"
+#include "core/train/state_file.h"
 #include "core/train/zero_store.h"
 
 namespace trident {
 
 enum class StatePart : uint8_t { master, first_moment, second_moment };
 
+struct StateOptions {
+  std::string file_directory;  ///< where the states live when the store's gradients are offloaded; "" is host memory
+  bool delayed = false;        ///< updates are; with offload
+};
+
 class OptimizerState {
  public:
-  /// Allocates everything. Store and device outlive the state.
-  OptimizerState(ZeroStore&, Device&);
+  /// Allocates everything. Store and device outlive the state. Throws RunError when there is no room, on disk either.
+  OptimizerState(const StateOptions&, ZeroStore&, Device&);
 
   /// A run of elements of a segment with its state at hand, all f32 but the weight.
   struct Piece {
@@ -37,8 +46,11 @@ class OptimizerState {
   /// refers to is then in host memory and stays.
   using Visit = std::function<void(const Ops&, Stream, const Piece&)>;
 
-  /// Visits all state in order of blocks and publishes the weights. After all work submitted to the stream so far.
+  /// Visits all state in order of blocks and publishes the weights, or does so later when updates are delayed. After
+  /// all work submitted to the stream so far.
   void update(const Visit&, Stream);
+  /// Publishes the weights of a delayed update, if there is one.
+  void settle(Stream);
   /// Rounds the master weights to the compute dtype and publishes them: after initialisation and loading.
   void publish_masters(Stream);
 
@@ -48,12 +60,17 @@ class OptimizerState {
   /// All of a segment's part is zero.
   void clear(const Segment&, StatePart);
 
+  /// Bytes on disk, and how they are read and written.
+  size_t file_bytes() const { return file_ ? file_->file_bytes() : 0; }
+  std::string describe_file() const { return file_ ? file_->describe() : ""; }
+
  private:
   /// One block's states, flat over the part of the block that this rank owns.
   struct Block {
     int64_t block = 0;
     int64_t numel = 0;
-    Memory memory[3];  ///< as StatePart; the master's is empty where the weight is the master
+    int64_t first_chunk = 0;
+    Memory memory[3];  ///< as StatePart; the master's is empty where the weight is the master, all with a file
     std::vector<const Segment*> segments;
   };
   /// What is updated in one go: a whole block on the device, a run of it elsewhere.
@@ -68,19 +85,35 @@ class OptimizerState {
   };
 
   bool on_device() const { return !store_.options().offload; }
-  Tensor part_of(const Block&, StatePart) const;
-  Tensor part_of(const Segment&, StatePart) const;
-  /// The pieces of a chunk; `stage`: memory for the weights, absent where they are written in place.
-  std::vector<Piece> pieces_of(const Chunk&, Tensor stage) const;
-  void walk_here(const Visit&, Stream);
-  void walk_on_host(const Visit&, Stream);
-  void send_weights(const Chunk&, Stage&);
+  void allocate(Block&);
+  void cut_into_chunks();
+  const Block& block_of(const Segment&) const;
+  /// A segment's part where the states are on the device.
+  Tensor on_device_part(const Segment&, StatePart) const;
+  Tensor over(const Stage&, const Chunk&) const;
+  /// All of a chunk's elements of a part; of an open chunk with a file.
+  Tensor part_of(size_t chunk, StatePart) const;
+  /// The pieces of a chunk, whose weights go to `weights`: the chunk's part of that memory.
+  std::vector<Piece> pieces_of(size_t chunk, Tensor weights) const;
+  /// Where the weights of a chunk are rounded to when there is no stage.
+  enum class Weights : uint8_t { in_place, none };
+  std::vector<Piece> pieces_of(size_t chunk, Weights) const;
+  void update_on_device(const Visit&, Stream);
+  void update_on_host(const Visit&, bool changes, Stream);
+  void update_later(const Visit&, Stream);
+  void finish_chunk(size_t chunk, bool changed);
+  /// Visits the runs of a segment's elements [begin, end) chunk by chunk, in host memory; `change`: to change them.
+  void for_each_run(const Segment&, StatePart, int64_t begin, int64_t end, bool change,
+                    const std::function<void(Tensor run, int64_t begin)>&);
 
+  const StateOptions options_;
   ZeroStore& store_;
   Device& device_;
   std::vector<Block> blocks_;
   std::vector<Chunk> chunks_;
   std::array<Stage, 2> stages_;
+  std::unique_ptr<StateFile> file_;
+  bool unpublished_ = false;  // a delayed update's weights
 };
 
 }  // namespace trident

@@ -56,7 +56,7 @@ void check_grid(Session& session, const Grid& grid) {
     for (const int stage : stages) {
       if (sharded && stage == 0) continue;
       for (const char* recompute : {"none", "selective", "full"}) {
-        for (const std::string offload : {"none", "host", "host, offload_parameters: host"}) {
+        for (const std::string offload : {"none", "host", "nvme", "host, offload_parameters: host"}) {
           if (stage != 3 && offload.find("parameters") != std::string::npos) continue;
           const auto [name, got] = train(stage, recompute, offload);
           INFO(name);

@@ -122,11 +122,12 @@ Config Session::config(const GridCase& c) {
   const std::string data = directory_ + "/" + c.model.data;
   const std::string yaml = build_string(
       "model: {init_std: 0.08, ", c.model.yaml, "}\nparallel: {", c.parallel, "}\nzero: {stage: ", c.zero,
-      ", offload: ", c.offload, "}\ntrain: {steps: 10, precision: ", c.precision,
-      ", global_batch: ", c.model.global_batch, ", micro_batch: ", c.micro_batch,
-      ", grad_clip: 1.0, recompute: ", c.recompute, "}\n", "optimizer: {lr: 3e-3, min_lr: 3e-4, warmup_steps: 4}\n",
-      "data: {tokenizer: {kind: none}, train: [{path: ", data, "}], valid: [{path: ", data,
-      "-valid}], eval_batches: 2}\n", "checkpoint: {async: false}\nout: ", fresh_directory(), "\n");
+      ", offload: ", c.offload, c.offload.starts_with("nvme") ? ", nvme_path: " + directory_ + "/nvme" : "",
+      "}\ntrain: {steps: 10, precision: ", c.precision, ", global_batch: ", c.model.global_batch,
+      ", micro_batch: ", c.micro_batch, ", grad_clip: 1.0, recompute: ", c.recompute, "}\n",
+      "optimizer: {lr: 3e-3, min_lr: 3e-4, warmup_steps: 4}\n", "data: {tokenizer: {kind: none}, train: [{path: ", data,
+      "}], valid: [{path: ", data, "-valid}], eval_batches: 2}\n",
+      "checkpoint: {async: false}\nout: ", fresh_directory(), "\n");
   return load_config_text(yaml, c.name(), {}, 0);
 }
 

@@ -1,0 +1,54 @@
+#include "core/train/state_file.h"
+
+#include <algorithm>
+
+#include "core/base/error.h"
+
+namespace trident {
+
+StateFile::StateFile(const std::string& directory, int64_t elements, int64_t chunks, Device& device)
+    : elements_(elements), chunks_(chunks), chunk_bytes_(static_cast<size_t>(kParts * elements) * sizeof(float)) {
+  memory_ = device.alloc(kWindows * chunk_bytes_ + ChunkFile::kAlign, Place::host, "optimizer states in use");
+  if (memory_.data() == nullptr) return;
+  const auto address = reinterpret_cast<uintptr_t>(memory_.data());
+  char* const aligned =
+      static_cast<char*>(memory_.data()) + (ChunkFile::kAlign - address % ChunkFile::kAlign) % ChunkFile::kAlign;
+  for (size_t i = 0; i < windows_.size(); ++i) windows_[i].address = aligned + i * chunk_bytes_;
+  file_ = std::make_unique<ChunkFile>(
+      ChunkFile::Options{.directory = directory, .chunk_bytes = chunk_bytes_, .chunks = chunks});
+}
+
+void StateFile::fetch(int64_t chunk) {
+  Window& window = window_of(chunk);
+  if (!file_ || window.chunk == chunk) return;
+  file_->wait(window.ticket);
+  if (window.changed) {
+    window.ticket = file_->start_write(window.chunk, window.address);
+    file_->wait(window.ticket);
+    window.changed = false;
+  }
+  window.ticket = file_->start_read(chunk, window.address);
+  window.chunk = chunk;
+}
+
+void StateFile::open(int64_t chunk) {
+  for (int64_t next = chunk; next < std::min(chunk + 3, chunks_); ++next) fetch(next);
+  if (file_) file_->wait(window_of(chunk).ticket);
+}
+
+Tensor StateFile::part(int64_t chunk, int part) const {
+  const Window& window = windows_[static_cast<size_t>(chunk % kWindows)];
+  char* const address =
+      window.address == nullptr ? nullptr : window.address + static_cast<size_t>(part * elements_) * sizeof(float);
+  return Tensor(address, DType::f32, {elements_}, Place::host);
+}
+
+void StateFile::write(int64_t chunk) {
+  Window& window = window_of(chunk);
+  if (!file_) return;
+  ensure(window.chunk == chunk, "a chunk is written while it is open");
+  window.ticket = file_->start_write(chunk, window.address);
+  window.changed = false;
+}
+
+}  // namespace trident
