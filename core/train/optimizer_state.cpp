@@ -138,6 +138,7 @@ void OptimizerState::publish_masters(Stream stream) {
 
 void OptimizerState::update_on_device(const Visit& visit, Stream stream) {
   for (size_t i = 0; i < chunks_.size(); ++i) {
+    store_.before_write(chunks_[i].block->block, stream);
     for (const Piece& piece : pieces_of(i, Weights::in_place)) visit(device_.ops(), stream, piece);
     store_.publish_weights(chunks_[i].block->block, device_.record(stream));
   }
@@ -154,6 +155,7 @@ void OptimizerState::update_on_host(const Visit& visit, bool changes, Stream str
     Stage& stage = stages_[i % stages_.size()];
     device_.wait(host, stage.sent);
     if (file_) file_->open(static_cast<int64_t>(i));
+    if (store_.options().offload_parameters) store_.before_write(chunks_[i].block->block, host);
     std::vector<Piece> pieces =
         store_.options().offload_parameters ? pieces_of(i, Weights::in_place) : pieces_of(i, over(stage, chunks_[i]));
     device_.on_host([&ops = device_.host_ops(), visit, pieces = std::move(pieces), host] {
@@ -190,15 +192,17 @@ void OptimizerState::finish_chunk(size_t index, bool changed) {
   if (!store_.options().offload_parameters) {
     const Stream upload = device_.stream(Role::upload);
     device_.wait(upload, stage.written);
+    store_.before_write(chunk.block->block, upload);
     for (const Piece& piece : pieces_of(index, over(stage, chunk))) {
       const int64_t n = piece.weight.numel();
       device_.copy(piece.segment->weight.rows(piece.begin, piece.begin + n), piece.weight, upload);
     }
     there = stage.sent = device_.record(upload);
   }
-  if (file_ && changed) {
+  if (file_) {
+    // The window of a chunk that was only read may be taken for another, too.
     device_.synchronize(stage.written);
-    file_->write(static_cast<int64_t>(index));
+    if (changed) file_->write(static_cast<int64_t>(index));
   }
   if (chunk.end == chunk.block->numel) store_.publish_weights(chunk.block->block, there);
 }

@@ -66,6 +66,8 @@ class ZeroStore final : public BlockStore {
   void zero_grads(Stream);
   /// After every block's grads_ready: sums tied copies, then waits until all reductions are done.
   void finish_grads(Stream);
+  /// Work that the stream gets from now on may write the weights this rank owns: no gather still reads them.
+  void before_write(int64_t block, Stream stream) { device_.wait(stream, at(block).gathered); }
   /// After a block's owned weights were written, at `written`: makes the compute weights of all data ranks follow.
   /// Collective over the data axis; every rank publishes its blocks in the same order.
   void publish_weights(int64_t block, Event written);

@@ -45,6 +45,8 @@ GRIDS = {
                           "zero.offload=host", "model.layers=3"]),
     "1x1x2-offload3": (2, ["parallel.data=2", "zero.stage=3", "zero.offload=host", "zero.offload_parameters=host",
                            "model.layers=3"]),
+    "1x1x2-delayed": (2, ["parallel.data=2", "zero.stage=2", "zero.offload=nvme", "zero.nvme_path=nvme",
+                          "zero.delayed_update=true", "model.layers=3"]),
     "2x1x2-zero3": (4, ["parallel.pipeline=2", "parallel.data=2", "zero.stage=3"]),
     "2x2x2": (8, ["parallel.pipeline=2", "parallel.tensor=2", "parallel.data=2", "parallel.sequence=true",
                   "zero.stage=1"]),
@@ -138,7 +140,7 @@ def main():
     parser.add_argument("simt")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--device", choices=("simt", "cuda"), default="simt")
-    parser.add_argument("--grids", nargs="+", choices=GRIDS, default=["alone", "alone-offload", "1x1x2-offload3", "1x1x2-zero2", "1x1x2-zero3", "1x2x1-redo", "2x2x2"])
+    parser.add_argument("--grids", nargs="+", choices=GRIDS, default=["alone", "alone-offload", "1x1x2-offload3", "1x1x2-delayed", "1x1x2-zero2", "1x1x2-zero3", "1x2x1-redo", "2x2x2"])
     parser.add_argument("--policies", nargs="+", choices=POLICIES)
     options = parser.parse_args()
     options.policies = options.policies or (POLICIES if options.device == "simt" else ["lazy"])

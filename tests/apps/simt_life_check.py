@@ -39,6 +39,14 @@ WHOLE_ROWS = ["--set", "out=whole", "--set", "parallel.sequence=false", "--set",
 SHARDS = ["--set", "parallel.pipeline=1", "--set", "parallel.data=4", "--set", "model.layers=5"]
 ZERO_2 = [*SHARDS, "--set", "out=zero2", "--set", "zero.stage=2", "--set", "train.steps=1"]
 ZERO_3 = [*SHARDS, "--set", "out=zero3", "--set", "zero.stage=3", "--set", "train.steps=2"]
+# State in host memory, summed over tensor ranks too; then everything beside the device, a step late.
+OFFLOAD = ["--set", "parallel.pipeline=1", "--set", "parallel.data=4", "--set", "model.layers=5", "--set",
+           "zero.stage=2", "--set", "zero.offload=host", "--set", "train.steps=2"]
+BESIDE = [*SHARDS, "--set", "zero.stage=3", "--set", "zero.offload=nvme", "--set",
+          "zero.nvme_path=nvme", "--set", "zero.offload_parameters=host", "--set", "zero.delayed_update=true", "--set",
+          "train.steps=3"]
+WHOLE_STATE = [*SHARDS, "--set", "zero.stage=1", "--set", "zero.offload=host", "--set",
+               "zero.delayed_update=true", "--set", "train.steps=3"]
 STORY = (
     ["train", "life.yaml", "--set", "train.steps=2"],
     ["train", "life.yaml", "--resume", "auto"],
@@ -49,6 +57,19 @@ STORY = (
     ["verify", "life.yaml", "--steps", "1"],
     ["generate", "life.yaml", "--prompt", "alpha", "--max-tokens", "2", "--temperature", "0"],
 )
+
+
+def offload_is_right(place, checks, name, arguments):
+    """What the processor does beside the GPU no emulator watches: a missing wait shows in the losses."""
+    losses = []
+    for device in ("simt", "cpu"):
+        story = place.run("train", "life.yaml", *arguments, "--set", f"out={name}-{device}", "--set",
+                          f"device={device}", ranks=RANKS)
+        if not checks.that(f"{name} on {device}", story.code == 0, story):
+            return False
+        losses.append([line["loss"] for line in place.metrics(f"{name}-{device}")])
+    worst = max(abs(a - b) / b for a, b in zip(*losses, strict=True))
+    return checks.that(f"{name}: the losses are the processor's, worst difference {worst:.1e}", worst <= 1e-5, losses)
 
 
 def main():
@@ -64,6 +85,9 @@ def main():
         for arguments in STORY:
             story = place.run(*arguments, ranks=RANKS)
             if not checks.that(" ".join(arguments), story.code == 0, story):
+                return checks.finish()
+        for name, arguments in (("offload", OFFLOAD), ("beside", BESIDE), ("stage0", WHOLE_STATE)):
+            if not offload_is_right(place, checks, name, arguments):
                 return checks.finish()
         result = place.run("bench", "--device", "simt", "--tiny", "ops")
         checks.that("every operation can be measured", result.code == 0 and result.out.count("softmax loss") == 2, result)
