@@ -82,6 +82,18 @@ ModelShape model_shape_of(const ModelConfig& m, const ParallelConfig& p) {
           .sequence_parallel = p.sequence};
 }
 
+FlopShape flop_shape_of(const ModelConfig& m) {
+  return {.layers = m.layers,
+          .hidden = m.hidden,
+          .heads = m.heads,
+          .kv_heads = m.kv_heads,
+          .head_dim = m.head_dim,
+          .ffn_hidden = m.ffn_hidden,
+          .vocab = m.vocab,
+          .context = m.context,
+          .gated = m.activation == Activation::swiglu};
+}
+
 EngineOptions engine_options_of(const Config& c) {
   const DType dtype = dtype_of(c.train.precision);
   return {.shape = model_shape_of(c.model, c.parallel),

@@ -34,18 +34,6 @@ constexpr int kExitStopped = 75;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-FlopShape flop_shape_of(const ModelConfig& m) {
-  return {.layers = m.layers,
-          .hidden = m.hidden,
-          .heads = m.heads,
-          .kv_heads = m.kv_heads,
-          .head_dim = m.head_dim,
-          .ffn_hidden = m.ffn_hidden,
-          .vocab = m.vocab,
-          .context = m.context,
-          .gated = m.activation == Activation::swiglu};
-}
-
 class Trainer {
  public:
   Trainer(const Config& config, World& world, const TrainOptions& options)
@@ -182,10 +170,12 @@ double Trainer::world_reduce(double value, Reduce how) {
 
 void Trainer::compare_with_plan() {
   const RankPlan mine = plan_rank(config_, world_.rank(), run_->device().ops());
-  size_t allocated = 0, pinned = 0;
-  for (const Allocation& a : run_->device().allocations()) (a.place == Place::device ? allocated : pinned) += a.bytes;
-  ensure(mine.device_bytes == allocated && mine.pinned_bytes == pinned,
-         "the plan is the program: planned and allocated bytes are equal");
+  const std::vector<PlanRow> real = allocation_rows(run_->device().allocations());
+  for (const Place place : {Place::device, Place::host, Place::pinned}) {
+    ensure(bytes_at(mine.rows, place) == bytes_at(real, place),
+           "the plan is the program: planned and allocated bytes are equal");
+  }
+  const size_t allocated = bytes_at(real, Place::device);
   const auto resident = static_cast<int64_t>(world_reduce(static_cast<double>(peak_resident_bytes()), Reduce::max));
   if (!root()) return;
   const std::string measured = build_string("memory: planned ", format_bytes(static_cast<int64_t>(mine.device_bytes)),
