@@ -3,9 +3,36 @@
 
 #include "apps/arguments.h"
 #include "apps/commands.h"
+#include "core/plan/fit.h"
+#include "core/plan/limits.h"
 #include "core/plan/plan.h"
 
 namespace trident {
+namespace {
+
+/// The plan, and whether it fits the devices' limit and, as if its hosts were like this one, their memory.
+void print_plan(Config config, int ranks_per_host) {
+  std::optional<Limit> host = host_limit();
+  if (host) host->source += ", this machine";
+  const std::vector<RankPlace> places =
+      uniform_places(config.parallel.ranks(), ranks_per_host, device_limit(config), host);
+  const std::unique_ptr<Ops> ops = planning_ops(config);
+  const Fitting fitting = [&](const Config& c) { return fit(needs_of(make_plan(c, *ops), c), places); };
+  const std::string chosen = settle_recompute(config, fitting);
+  const Plan plan = make_plan(config, *ops);
+  const std::vector<RankNeed> needs = needs_of(plan, config);
+  std::string text = describe(plan, config) + "\n";
+  if (!chosen.empty()) text += chosen + "\n";
+  text += describe_hosts(needs, config.device, ranks_per_host);
+  const Fit found = fit(needs, places);
+  if (found.of(MemoryKind::device) == nullptr)
+    text += "device memory: no limit is known; memory.device_limit sets one\n";
+  for (const std::string& line : lines_of(found)) text += line + "\n";
+  if (!found.fits()) text += advice(config, found, fitting) + "\n";
+  std::fputs(text.c_str(), stdout);
+}
+
+}  // namespace
 
 void add_plan_command(CLI::App& app) {
   struct Options {
@@ -23,14 +50,8 @@ void add_plan_command(CLI::App& app) {
                    "Ranks that share a host's memory (0: one host has all of them)")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command->callback([options] {
-    const Config config = load_experiment(options->config, options->ranks);
-    const std::unique_ptr<Ops> ops = planning_ops(config);
-    const Plan plan = make_plan(config, *ops);
-    const std::string text =
-        describe(plan, config) + "\n" + describe_hosts(needs_of(plan, config), config.device, options->ranks_per_host);
-    std::fputs(text.c_str(), stdout);
-  });
+  command->callback(
+      [options] { print_plan(load_experiment(options->config, options->ranks), options->ranks_per_host); });
 }
 
 }  // namespace trident

@@ -192,7 +192,7 @@ std::string describe_hosts(const std::vector<RankNeed>& needs, DeviceKind device
   std::vector<int> ranks(std::min(each, needs.size() - fullest));
   std::iota(ranks.begin(), ranks.end(), static_cast<int>(fullest));
   const size_t hosts = (needs.size() + each - 1) / each;
-  return build_string("host memory: ", format_bytes(most), " on ",
+  return build_string("hosts: ", format_bytes(most), " on ",
                       hosts > 1 ? build_string("the fullest of ", hosts, " hosts") : "one host", " (rank",
                       ranks.size() > 1 ? "s " : " ", rank_ranges(ranks),
                       ranks_per_host > 0 || needs.size() == 1 ? "" : "; --ranks-per-host N says how many share one",

@@ -95,6 +95,8 @@ FlopShape flop_shape_of(const ModelConfig& m) {
 }
 
 EngineOptions engine_options_of(const Config& c) {
+  ensure(c.train.recompute != Recompute::automatic,
+         "train.recompute: auto is decided (settle_recompute) before a plan");
   const DType dtype = dtype_of(c.train.precision);
   return {.shape = model_shape_of(c.model, c.parallel),
           .chunks = c.parallel.virtual_stages,

@@ -15,7 +15,7 @@ Topology topology_of(const ParallelConfig&, const ZeroConfig& = {});
 ModelShape model_shape_of(const ModelConfig&, const ParallelConfig&);
 FlopShape flop_shape_of(const ModelConfig&);
 
-/// Needs a resolved config (parallel.data known).
+/// Needs a resolved config (parallel.data known), with train.recompute decided.
 EngineOptions engine_options_of(const Config&);
 
 }  // namespace trident

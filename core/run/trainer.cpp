@@ -18,6 +18,7 @@
 #include "core/plan/settings.h"
 #include "core/run/device_peak.h"
 #include "core/run/locate.h"
+#include "core/run/memory_check.h"
 #include "core/run/report.h"
 #include "core/run/run.h"
 #include "core/run/run_directory.h"
@@ -36,8 +37,9 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 class Trainer {
  public:
-  Trainer(const Config& config, World& world, const TrainOptions& options)
-      : config_(config), world_(world), options_(options), dir_{config.out} {}
+  /// `notes`: lines for the head of the log.
+  Trainer(const Config& config, World& world, const TrainOptions& options, std::vector<std::string> notes)
+      : config_(config), world_(world), options_(options), notes_(std::move(notes)), dir_{config.out} {}
 
   int run();
 
@@ -63,6 +65,7 @@ class Trainer {
   const Config& config_;
   World& world_;
   const TrainOptions& options_;
+  const std::vector<std::string> notes_;
   RunDirectory dir_;
   std::unique_ptr<Run> run_;
   std::unique_ptr<MetricsWriter> metrics_;
@@ -102,6 +105,7 @@ void Trainer::start() {
   log::info(build_string("grid: ", run_->grid().topology.describe(), " on ", world_.size(),
                          world_.size() == 1 ? " rank" : " ranks", ", ZeRO ", config_.zero.stage, ", ",
                          enum_name(config_.train.precision), "; built in ", format_duration(seconds_since(begin))));
+  for (const std::string& note : notes_) log::info(note);
   if (const std::string attention = run_->describe_attention(); !attention.empty()) {
     log::info("attention: " + attention);
   }
@@ -286,7 +290,12 @@ int Trainer::run() {
 }  // namespace
 
 int train(const Config& config, World& world, const TrainOptions& options) {
-  return Trainer(config, world, options).run();
+  MemoryCheck memory(config, world);
+  Config settled = config;
+  std::vector<std::string> notes;
+  if (std::string chosen = memory.settle_recompute(settled); !chosen.empty()) notes.push_back(std::move(chosen));
+  for (std::string& line : lines_of(memory.check(settled))) notes.push_back(std::move(line));
+  return Trainer(settled, world, options, std::move(notes)).run();
 }
 
 }  // namespace trident

@@ -98,11 +98,11 @@ TEST_CASE("a host takes what its ranks take together; the fullest is shown") {
   const std::vector<RankNeed> needs = {
       {.device = 0, .host = 1 << 20}, {.device = 0, .host = 2 << 20}, {.device = 0, .host = 4 << 20}};
   CHECK(describe_hosts(needs, DeviceKind::cuda, 0) ==
-        "host memory: 7.0 MiB on one host (ranks 0-2; --ranks-per-host N says how many share one)\n");
+        "hosts: 7.0 MiB on one host (ranks 0-2; --ranks-per-host N says how many share one)\n");
   // The last host has one rank only, and more than the first.
   CHECK(describe_hosts(needs, DeviceKind::cpu, 2) ==
-        "host memory: 4.0 MiB on the fullest of 2 hosts (rank 2), the device's included\n");
-  CHECK(describe_hosts({needs[0]}, DeviceKind::cuda, 0) == "host memory: 1.0 MiB on one host (rank 0)\n");
+        "hosts: 4.0 MiB on the fullest of 2 hosts (rank 2), the device's included\n");
+  CHECK(describe_hosts({needs[0]}, DeviceKind::cuda, 0) == "hosts: 1.0 MiB on one host (rank 0)\n");
 }
 
 TEST_CASE("GPT-2 124M on one rank takes the bytes that can be counted by hand") {
