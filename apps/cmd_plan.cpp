@@ -6,6 +6,7 @@
 #include "core/plan/fit.h"
 #include "core/plan/limits.h"
 #include "core/plan/plan.h"
+#include "core/plan/zero_table.h"
 
 namespace trident {
 namespace {
@@ -38,10 +39,11 @@ void add_plan_command(CLI::App& app) {
   struct Options {
     ConfigArguments config;
     int ranks = 0, ranks_per_host = 0;
+    bool zero_table = false;
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("plan", "Memory of every rank, without a device, MPI or the memory itself");
-  add_config_arguments(*command, options->config);
+  CLI::Option* config = add_config_arguments(*command, options->config)->required(false);
   command->add_option("--gpus", options->ranks, "Ranks of the job (0: what the grid needs, data parallel 1 when auto)")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
@@ -50,8 +52,19 @@ void add_plan_command(CLI::App& app) {
                    "Ranks that share a host's memory (0: one host has all of them)")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command->callback(
-      [options] { print_plan(load_experiment(options->config, options->ranks), options->ranks_per_host); });
+  command->add_flag("--zero-table", options->zero_table,
+                    "Instead: the ZeRO paper's table of model states by stage and data ranks, and CONFIG's if given");
+  command->callback([options, config] {
+    if (options->zero_table) {
+      std::fputs(paper_zero_table().c_str(), stdout);
+      if (config->count() > 0) {
+        std::printf("\n%s", zero_table(load_experiment(options->config, options->ranks)).c_str());
+      }
+      return;
+    }
+    if (config->count() == 0) throw CLI::RequiredError("CONFIG");
+    print_plan(load_experiment(options->config, options->ranks), options->ranks_per_host);
+  });
 }
 
 }  // namespace trident

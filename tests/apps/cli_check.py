@@ -244,6 +244,14 @@ class CliChecks:
         # Others that build a run decide it, too.
         self.expect("recompute: auto, eval", 0, "eval", *job, *limit, ranks=2, out=["valid loss"], err=[chosen])
 
+    def zero_table(self):
+        row = r" +N +stage 1 +stage 2 +stage 3[\s\S]*\n +64 +31.4 +16.6 +1.88 .* 4187 +2218 +250\n"
+        result = self.expect("plan --zero-table", 0, "plan", "--zero-table", out=[row])
+        self.checks.that("plan --zero-table: no config", "allocated" not in result.out)
+        self.expect("plan --zero-table CONFIG", 0, "plan", "--zero-table", "tiny.yaml",
+                    out=[row, r"tiny: \d+ parameters", "formula +allocated", "gradients 4 \\(fp32, where the paper has 2"])
+        self.expect("plan of nothing", 1, "plan", err=["CONFIG is required"])
+
     def bench(self):
         # One line an operation and dtype; the speeds of tiny shapes mean nothing.
         line = r"\s+[\d.]+\s+[\d.]+ G[BF]/s\s+\d+%"
@@ -255,6 +263,7 @@ class CliChecks:
         self.arguments()
         self.data()
         self.plan()
+        self.zero_table()
         self.memory()
         self.recompute()
         self.bench()
