@@ -19,7 +19,7 @@ constexpr double kSelective = 0.03;       // norms and activation functions agai
 constexpr double kCommunication = 0.1;    // of a step
 constexpr double kHalfMicroBatch = 0.04;  // smaller matrices, more kernels
 constexpr double kWaitForCheckpoint = 0.01;
-constexpr double kOffloadHost = 0.4, kOffloadNvme = 0.8;
+constexpr double kOffloadHost = 0.4, kOffloadNvme = 0.8;  // of the optimizer; as much again of the weights
 
 /// What full recomputation adds to a step's arithmetic.
 double full_share(const Config& c) {
@@ -63,7 +63,7 @@ void name_changes(const Config& from, Candidate& candidate) {
   const Config& to = candidate.config;
   const auto change = [&](const std::string& setting, const std::string& price) {
     candidate.settings.push_back(setting);
-    candidate.prices.push_back(price);
+    if (!price.empty()) candidate.prices.push_back(price);
   };
   if (to.train.recompute != from.train.recompute) {
     const bool full = to.train.recompute == Recompute::full;
@@ -72,12 +72,16 @@ void name_changes(const Config& from, Candidate& candidate) {
         full ? build_string("about ", std::lround(100 * full_share(to)), " % more arithmetic") : "a few % more time");
   }
   if (to.zero.stage != from.zero.stage) {
-    change(build_string("zero.stage: ", to.zero.stage), traffic_text(from, to));
+    change(build_string("zero.stage: ", to.zero.stage), to.parallel.data == 1 ? "" : traffic_text(from, to));
   }
   if (to.zero.offload != from.zero.offload) {
     change(build_string("zero.offload: ", enum_name(to.zero.offload)),
            to.zero.offload == Offload::host ? "the processor updates the weights"
                                             : "the processor updates the weights, out of files");
+  }
+  if (to.zero.offload_parameters != from.zero.offload_parameters) {
+    change(build_string("zero.offload_parameters: ", enum_name(to.zero.offload_parameters)),
+           "each layer's weights are copied to the device twice a micro-batch");
   }
   if (to.train.micro_batch != from.train.micro_batch) {
     const bool resent = to.zero.stage == from.zero.stage && traffic(to) > traffic(from);
@@ -95,7 +99,8 @@ double cost_of(const Config& from, const Config& to) {
       std::log2(static_cast<double>(from.train.micro_batch) / static_cast<double>(to.train.micro_batch));
   const double sent = traffic(from) > 0 ? traffic(to) / traffic(from) - 1 : 0;
   return recompute_cost(to) - recompute_cost(from) + kCommunication * sent + kHalfMicroBatch * halvings +
-         offload_cost(to.zero.offload) - offload_cost(from.zero.offload) +
+         offload_cost(to.zero.offload) - offload_cost(from.zero.offload) + offload_cost(to.zero.offload_parameters) -
+         offload_cost(from.zero.offload_parameters) +
          (from.checkpoint.async && !to.checkpoint.async ? kWaitForCheckpoint : 0);
 }
 
@@ -117,9 +122,14 @@ std::vector<E> from_here(E first, E last) {
   return values;
 }
 
+/// One data rank has nobody to share with: a higher stage serves to offload the weights alone.
+bool shards_nothing(const Config& from, const Config& to) {
+  return to.parallel.data == 1 && to.zero.stage != from.zero.stage && to.zero.offload_parameters == Offload::none;
+}
+
 std::vector<Candidate> candidates_of(const Config& from) {
-  std::vector<int> stages = {from.zero.stage};
-  for (int stage = from.zero.stage + 1; stage <= 3 && from.parallel.data > 1; ++stage) stages.push_back(stage);
+  std::vector<int> stages;
+  for (int stage = from.zero.stage; stage <= 3; ++stage) stages.push_back(stage);
   std::vector<int64_t> micro_batches = {from.train.micro_batch};
   while (micro_batches.back() % 2 == 0) micro_batches.push_back(micro_batches.back() / 2);
   if (micro_batches.back() > 1) micro_batches.push_back(1);
@@ -131,12 +141,14 @@ std::vector<Candidate> candidates_of(const Config& from) {
   multiply(configs, stages, [](Config& c, int stage) { c.zero.stage = stage; });
   multiply(configs, from_here(from.zero.offload, Offload::nvme),
            [](Config& c, Offload offload) { c.zero.offload = offload; });
+  multiply(configs, from_here(from.zero.offload_parameters, Offload::nvme),
+           [](Config& c, Offload offload) { c.zero.offload_parameters = offload; });
   multiply(configs, micro_batches, [](Config& c, int64_t micro_batch) { c.train.micro_batch = micro_batch; });
   multiply(configs, async, [](Config& c, bool wanted) { c.checkpoint.async = wanted; });
 
   std::vector<Candidate> candidates;
   for (Config& config : configs) {
-    if (config == from || !validate(config, 0).empty()) continue;
+    if (config == from || shards_nothing(from, config) || !validate(config, 0).empty()) continue;
     Candidate& candidate = candidates.emplace_back(Candidate{.config = std::move(config)});
     name_changes(from, candidate);
     candidate.cost = cost_of(from, candidate.config);
