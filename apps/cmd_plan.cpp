@@ -11,25 +11,29 @@
 namespace trident {
 namespace {
 
-/// The plan, and whether it fits the devices' limit and, as if its hosts were like this one, their memory.
+/// The plan, and whether it fits the devices' limit and, as if its hosts were like this one, their memory. Which ranks
+/// share a host must be known for settings to be tried on its account.
 void print_plan(Config config, int ranks_per_host) {
+  const int ranks = config.parallel.ranks();
+  const std::optional<Limit> device = device_limit(config);
   std::optional<Limit> host = host_limit();
   if (host) host->source += ", this machine";
-  const std::vector<RankPlace> places =
-      uniform_places(config.parallel.ranks(), ranks_per_host, device_limit(config), host);
   const std::unique_ptr<Ops> ops = planning_ops(config);
-  const Fitting fitting = [&](const Config& c) { return fit(needs_of(make_plan(c, *ops), c), places); };
-  const std::string chosen = settle_recompute(config, fitting);
+  const auto fitting = [&](const std::vector<RankPlace>& places) -> Fitting {
+    return [&ops, places](const Config& c) { return fit(needs_of(make_plan(c, *ops), c), places); };
+  };
+  const std::vector<RankPlace> places = uniform_places(ranks, ranks_per_host, device, host);
+  const std::string chosen = settle_recompute(config, fitting(places));
   const Plan plan = make_plan(config, *ops);
   const std::vector<RankNeed> needs = needs_of(plan, config);
   std::string text = describe(plan, config) + "\n";
   if (!chosen.empty()) text += chosen + "\n";
   text += describe_hosts(needs, config.device, ranks_per_host);
-  const Fit found = fit(needs, places);
-  if (found.of(MemoryKind::device) == nullptr)
-    text += "device memory: no limit is known; memory.device_limit sets one\n";
-  for (const std::string& line : lines_of(found)) text += line + "\n";
-  if (!found.fits()) text += advice(config, found, fitting) + "\n";
+  if (!device) text += "device memory: no limit is known; memory.device_limit sets one\n";
+  for (const std::string& line : lines_of(fit(needs, places))) text += line + "\n";
+  const bool hosts_known = ranks_per_host > 0 || ranks == 1;
+  const auto tried = uniform_places(ranks, ranks_per_host, device, hosts_known ? host : std::nullopt);
+  if (const Fit found = fit(needs, tried); !found.fits()) text += advice(config, found, fitting(tried)) + "\n";
   std::fputs(text.c_str(), stdout);
 }
 

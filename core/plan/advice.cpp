@@ -74,6 +74,7 @@ void name_changes(const Config& from, Candidate& candidate) {
   if (to.zero.stage != from.zero.stage) {
     change(build_string("zero.stage: ", to.zero.stage), to.parallel.data == 1 ? "" : traffic_text(from, to));
   }
+  if (to.zero.shard_group != from.zero.shard_group) change("zero.shard_group: auto", "gathers leave the group");
   if (to.zero.offload != from.zero.offload) {
     change(build_string("zero.offload: ", enum_name(to.zero.offload)),
            to.zero.offload == Offload::host ? "the processor updates the weights"
@@ -98,7 +99,8 @@ double cost_of(const Config& from, const Config& to) {
   const double halvings =
       std::log2(static_cast<double>(from.train.micro_batch) / static_cast<double>(to.train.micro_batch));
   const double sent = traffic(from) > 0 ? traffic(to) / traffic(from) - 1 : 0;
-  return recompute_cost(to) - recompute_cost(from) + kCommunication * sent + kHalfMicroBatch * halvings +
+  const double spread = to.zero.shard_group == from.zero.shard_group ? 0 : kCommunication;
+  return recompute_cost(to) - recompute_cost(from) + kCommunication * sent + spread + kHalfMicroBatch * halvings +
          offload_cost(to.zero.offload) - offload_cost(from.zero.offload) + offload_cost(to.zero.offload_parameters) -
          offload_cost(from.zero.offload_parameters) +
          (from.checkpoint.async && !to.checkpoint.async ? kWaitForCheckpoint : 0);
@@ -130,6 +132,7 @@ bool shards_nothing(const Config& from, const Config& to) {
 std::vector<Candidate> candidates_of(const Config& from) {
   std::vector<int> stages;
   for (int stage = from.zero.stage; stage <= 3; ++stage) stages.push_back(stage);
+  const std::vector<int> groups = from.zero.shard_group == 0 ? std::vector{0} : std::vector{from.zero.shard_group, 0};
   std::vector<int64_t> micro_batches = {from.train.micro_batch};
   while (micro_batches.back() % 2 == 0) micro_batches.push_back(micro_batches.back() / 2);
   if (micro_batches.back() > 1) micro_batches.push_back(1);
@@ -139,6 +142,7 @@ std::vector<Candidate> candidates_of(const Config& from) {
   multiply(configs, from_here(from.train.recompute, Recompute::full),
            [](Config& c, Recompute recompute) { c.train.recompute = recompute; });
   multiply(configs, stages, [](Config& c, int stage) { c.zero.stage = stage; });
+  multiply(configs, groups, [](Config& c, int group) { c.zero.shard_group = group; });
   multiply(configs, from_here(from.zero.offload, Offload::nvme),
            [](Config& c, Offload offload) { c.zero.offload = offload; });
   multiply(configs, from_here(from.zero.offload_parameters, Offload::nvme),

@@ -62,8 +62,8 @@ using Fitting = std::function<Fit(const Config&)>;
 std::vector<std::string> lines_of(const Fit&);
 
 /// What to set so that a config that does not fit (`before`) does, in one or two lines without a newline at the end.
-/// Every legal combination of train.recompute, zero.stage, zero.offload, zero.offload_parameters, checkpoint.async and
-/// a smaller micro-batch is planned, cheapest first. When none fits, the one that comes nearest.
+/// Every legal combination of train.recompute, the zero settings towards less memory, checkpoint.async and a smaller
+/// micro-batch is planned, cheapest first. When none fits, the one that comes nearest.
 std::string advice(const Config&, const Fit& before, const Fitting&);
 
 /// Throws UserError with the shortfall and the advice when the config does not fit. Returns how it fits.

@@ -217,6 +217,11 @@ class CliChecks:
         result = self.expect("over Slurm's limit", 1, "train", *job, "--set", "model.hidden=128", ranks=2,
                              err=[r"host memory of ranks 0-1: .* wanted, 1.0 MiB there \(SLURM_MEM_PER_NODE\): .* short"])
         self.told_once("over Slurm's limit", result, "SLURM_MEM_PER_NODE")
+        planned = ["plan", *job, "--set", "model.hidden=128", "--gpus", "2"]
+        advice = "The cheapest that fits|Nothing that can be set"
+        result = self.expect("plan, hosts unknown", 0, *planned, out=[r"\(SLURM_MEM_PER_NODE, this machine\): .* short\n$"])
+        self.checks.that("plan, hosts unknown: nothing is tried", not re.search(advice, result.out), result)
+        self.expect("plan, hosts known", 0, *planned, "--ranks-per-host", "2", out=[advice])
         del self.place.environment["SLURM_MEM_PER_NODE"]
 
     def recompute(self):

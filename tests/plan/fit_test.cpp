@@ -134,6 +134,18 @@ TEST_CASE("of the settings that fit the one that costs least time is told") {
             "training waits while a checkpoint is written)");
 }
 
+TEST_CASE("shards kept within groups can be shared out over all ranks") {
+  const Config config = gpt2(4, {"train.micro_batch=1", "zero.stage=1", "zero.shard_group=2"});
+  const auto device_bytes = [](const Config& c) { return needs_of(make_plan(c, *planning_ops(c)), c)[0].device; };
+  Config spread = config;
+  spread.zero.shard_group = 0;
+  // A quarter of the states of 12 bytes a parameter instead of a half.
+  CHECK(device_bytes(config) - device_bytes(spread) > 12 * 124439808 / 4);
+  const std::string text = advice(config, on_device(3 * kGiB),
+                                  [](const Config& c) { return on_device(c.zero.shard_group == 0 ? kGiB : 3 * kGiB); });
+  check_holds(text, {"set zero.shard_group: auto (device ", "gathers leave the group"});
+}
+
 TEST_CASE("with one micro-batch a step the stages cost what the paper says: nothing, nothing, half as much again") {
   Config config = gpt2(4, {"train.micro_batch=16"});
   const auto told = [&](int stage) {
