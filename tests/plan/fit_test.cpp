@@ -58,8 +58,8 @@ TEST_CASE("a device is one rank's, a host all its ranks'; the shortest of each i
                                        {.device = 3 * kGiB, .host = 4 * kGiB},
                                        {.device = 2 * kGiB, .host = 9 * kGiB}};
   const Limit small{6 * kGiB, "SLURM_MEM_PER_NODE"};
-  const Fit found = fit(needs, {{.host = "a", .device = kDevice, .shared = kHost},
-                                {.host = "a", .device = kDevice, .shared = small},
+  const Fit found = fit(needs, {{.host = "a", .device = kDevice, .shared = small},
+                                {.host = "a", .device = kDevice, .shared = kHost},
                                 {.host = "b", .device = kDevice, .shared = Limit{10 * kGiB, "MemAvailable"}}});
   CHECK(lines_of(found) ==
         std::vector<std::string>{
@@ -129,6 +129,11 @@ TEST_CASE("of the settings that fit the one that costs least time is told") {
   CHECK(told([](const Config& c) { return c.zero.stage == 1 && c.train.recompute == Recompute::selective; }) ==
         "The cheapest that fits: set train.recompute: selective, zero.stage: 1" + bytes +
             "a few % more time; no more communication)");
+  // Two cheap ones before a dear one.
+  CHECK(told([](const Config& c) {
+          return c.train.recompute == Recompute::full ||
+                 (c.zero.stage == 1 && c.train.recompute == Recompute::selective);
+        }).starts_with("The cheapest that fits: set train.recompute: selective, zero.stage: 1 ("));
   CHECK(told([](const Config& c) { return !c.checkpoint.async; }) ==
         "The cheapest that fits: set checkpoint.async: false" + bytes +
             "training waits while a checkpoint is written)");

@@ -99,6 +99,10 @@ TEST_CASE("control groups, version 1, and the empty second one beside it") {
       .file("/sys/fs/cgroup/memory/a/memory.stat", "inactive_file 1\ntotal_inactive_file 1000\n")
       .file("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
   host.check_only(6000, "/sys/fs/cgroup/memory/a/memory.limit_in_bytes");
+  FakeHost unlimited;
+  unlimited.file("/proc/self/cgroup", "5:memory:/\n")
+      .file("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+  CHECK(host_limits(unlimited.facts()).empty());
   host.file("/sys/fs/cgroup/unified/c/memory.max", "500\n");
   host.check_only(500, "/sys/fs/cgroup/unified/c/memory.max");
 }
