@@ -109,7 +109,9 @@ std::string settle_recompute(Config& config, const Fitting& fitting) {
   for (const Recompute choice : {Recompute::none, Recompute::selective, Recompute::full}) {
     config.train.recompute = choice;
     const Fit all = fitting(config);
-    const Claim* claim = all.of(MemoryKind::device) ? all.of(MemoryKind::device) : all.of(MemoryKind::host);
+    const Claim* claim = all.of(MemoryKind::device);
+    // A host has no say about the memory of a GPU.
+    if (claim == nullptr && config.device != DeviceKind::cuda) claim = all.of(MemoryKind::host);
     if (claim == nullptr) {
       throw UserError(
           "train.recompute: auto fits a limit, and none is known here; set memory.device_limit to the device's memory "

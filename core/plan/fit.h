@@ -71,8 +71,8 @@ std::string advice(const Config&, const Fit& before, const Fitting&);
 Fit check_fit(const Config&, const Fitting&);
 
 /// Decides train.recompute: auto: the least of none, selective, full that fits the devices' limits; where they have
-/// none, the hosts'. Returns what was chosen and why, for the log; "" when it was set. Throws UserError when none fits,
-/// with the shortfall, and when no limit is known.
+/// none and the processor is the device, the hosts'. Returns what was chosen and why, for the log; "" when it was set.
+/// Throws UserError when none fits, with the shortfall, and when no limit is known.
 std::string settle_recompute(Config&, const Fitting&);
 
 }  // namespace trident

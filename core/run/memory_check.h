@@ -11,7 +11,8 @@
 
 namespace trident {
 
-/// The limit of this rank's device: memory.device_limit, and on a real GPU what is free on it.
+/// The limit of this rank's device: memory.device_limit, and on a real GPU what is free on it (of which CUDA's
+/// libraries take a part that no plan knows).
 std::optional<Limit> device_limit(const Config&, const World&);
 
 class MemoryCheck {

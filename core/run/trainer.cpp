@@ -180,11 +180,13 @@ void Trainer::compare_with_plan() {
            "the plan is the program: planned and allocated bytes are equal");
   }
   const size_t allocated = bytes_at(real, Place::device);
+  const auto on_host = static_cast<int64_t>(bytes_at(real, Place::host) + bytes_at(real, Place::pinned));
   const auto resident = static_cast<int64_t>(world_reduce(static_cast<double>(peak_resident_bytes()), Reduce::max));
   if (!root()) return;
-  const std::string measured = build_string("memory: planned ", format_bytes(static_cast<int64_t>(mine.device_bytes)),
-                                            ", allocated ", format_bytes(static_cast<int64_t>(allocated)),
-                                            " on rank 0; largest process ", format_bytes(resident));
+  const std::string measured =
+      build_string("memory: planned ", format_bytes(static_cast<int64_t>(mine.device_bytes)), ", allocated ",
+                   format_bytes(static_cast<int64_t>(allocated)), " on rank 0, and on the host ", format_bytes(on_host),
+                   "; largest process ", format_bytes(resident));
   log::info(measured);
   std::ofstream(dir_.file("plan.txt")) << describe(mine) << '\n' << measured << '\n';
 }

@@ -244,6 +244,9 @@ TEST_CASE("recompute: auto without a device's limit goes by the host's, and with
   config.train.recompute = Recompute::automatic;
   check_holds(error_of([&] { settle_recompute(config, planned(std::nullopt, std::nullopt)); }),
               {"train.recompute: auto", "set memory.device_limit"});
+  // The host's memory is not a GPU's.
+  Config gpu = gpt2(1, {"train.recompute=auto", "device=cuda"});
+  check_holds(error_of([&] { settle_recompute(gpu, planned(std::nullopt, kHost)); }), {"set memory.device_limit"});
 }
 
 TEST_CASE("a recompute that was set stays, and nothing is planned for it") {
