@@ -5,6 +5,7 @@
 #include "apps/arguments.h"
 #include "apps/commands.h"
 #include "core/run/locate.h"
+#include "core/run/memory_check.h"
 
 namespace trident {
 
@@ -21,7 +22,7 @@ void add_eval_command(CLI::App& app, int& exit_code) {
                       "A checkpoint or a directory of them (default: the run's newest)");
   command->callback([options, &exit_code] {
     exit_code = with_world(options->config, [&](const Config& config, World& world) {
-      Run run(config, world);
+      Run run(with_settled_recompute(config, world), world);
       const std::string checkpoint = locate_checkpoint(run, named_checkpoint(options->config, options->checkpoint));
       run.load(checkpoint);
       const double loss = run.evaluate();

@@ -6,6 +6,7 @@
 #include "core/base/log.h"
 #include "core/run/generate.h"
 #include "core/run/locate.h"
+#include "core/run/memory_check.h"
 
 namespace trident {
 namespace {
@@ -21,7 +22,7 @@ struct Options {
 int run_generate(const Options& options, const Config& config, World& world) {
   const auto tokenizer = make_tokenizer(enum_name(config.data.tokenizer.kind));
   check_sampling(options.generate.sampling);
-  Run run(config, world);
+  Run run(with_settled_recompute(config, world), world);
   const std::string checkpoint = locate_checkpoint(run, named_checkpoint(options.config, options.checkpoint));
   run.load(checkpoint);
   std::vector<std::string> prompts;

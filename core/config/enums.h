@@ -19,7 +19,7 @@ enum class Schedule : uint8_t { gpipe, one_f_one_b, interleaved };
 enum class Offload : uint8_t { none, host, nvme };
 enum class Precision : uint8_t { fp32, bf16, fp16 };
 enum class AttentionSource : uint8_t { automatic, own, cudnn };
-enum class Recompute : uint8_t { none, selective, full };
+enum class Recompute : uint8_t { none, selective, full, automatic };
 enum class OptimizerKind : uint8_t { adamw };
 enum class LrSchedule : uint8_t { constant, linear, cosine, wsd };
 enum class TokenizerKind : uint8_t { byte, none, sentencepiece, gpt2 };
@@ -66,7 +66,7 @@ struct EnumNames<AttentionSource> {
 };
 template <>
 struct EnumNames<Recompute> {
-  static constexpr std::string_view value[] = {"none", "selective", "full"};
+  static constexpr std::string_view value[] = {"none", "selective", "full", "auto"};
 };
 template <>
 struct EnumNames<OptimizerKind> {

@@ -51,7 +51,9 @@ struct TrainConfig {
     visit(self.recompute, {.name = "recompute",
                            .group = FieldGroup::performance,
                            .effect = "Activations dropped in forward and computed again in backward: less memory, more "
-                                     "arithmetic, the same result bit for bit."});
+                                     "arithmetic, the same result bit for bit. auto: the least that fits "
+                                     "memory.device_limit (unset: a GPU's free memory, or the host's where the "
+                                     "processor is the device), chosen by the plan."});
     visit(self.attention_kernel,
           {.name = "attention_kernel",
            .group = FieldGroup::performance,

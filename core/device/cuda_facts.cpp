@@ -30,6 +30,13 @@ GpuFacts gpu_facts(int gpu, int count) {
 
 }  // namespace
 
+size_t free_gpu_bytes(int gpu) {
+  size_t free = 0, total = 0;
+  if (cudaSetDevice(gpu) == cudaSuccess && cudaMemGetInfo(&free, &total) == cudaSuccess) return free;
+  (void)cudaGetLastError();
+  return 0;
+}
+
 CudaFacts cuda_facts() {
   CudaFacts facts{.build = cuda_build(), .kernel_driver = kernel_driver_version()};
   (void)cudaDriverGetVersion(&facts.driver);

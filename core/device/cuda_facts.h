@@ -30,6 +30,9 @@ struct CudaFacts {
 
 CudaFacts cuda_facts();
 
+/// Free memory of one visible GPU; 0 when there is no such GPU. Makes a context on it, and leaves it the thread's.
+size_t free_gpu_bytes(int gpu);
+
 /// The NVIDIA kernel driver's version, read from /proc.
 std::string kernel_driver_version();
 

@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <iomanip>
-#include <map>
+#include <numeric>
 #include <sstream>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/format.h"
@@ -46,19 +47,6 @@ std::vector<std::string> parts_of(const ModelShape& shape, const std::vector<int
   return parts;
 }
 
-// "0-3, 8" for the ranks {0, 1, 2, 3, 8}.
-std::string rank_ranges(const std::vector<int>& ranks) {
-  std::string text;
-  for (size_t i = 0; i < ranks.size(); ++i) {
-    size_t last = i;
-    while (last + 1 < ranks.size() && ranks[last + 1] == ranks[last] + 1) ++last;
-    text += build_string(text.empty() ? "" : ", ", ranks[i]);
-    if (last > i) text += build_string("-", ranks[last]);
-    i = last;
-  }
-  return text;
-}
-
 }  // namespace
 
 bool RankPlan::same_bytes(const RankPlan& other) const {
@@ -81,6 +69,24 @@ std::vector<PlanRow> allocation_rows(const std::vector<Allocation>& allocations)
   return rows;
 }
 
+std::string rank_ranges(const std::vector<int>& ranks) {
+  std::string text;
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    size_t last = i;
+    while (last + 1 < ranks.size() && ranks[last + 1] == ranks[last] + 1) ++last;
+    text += build_string(text.empty() ? "" : ", ", ranks[i]);
+    if (last > i) text += build_string("-", ranks[last]);
+    i = last;
+  }
+  return text;
+}
+
+size_t bytes_at(const std::vector<PlanRow>& rows, Place place) {
+  size_t bytes = 0;
+  for (const PlanRow& row : rows) bytes += row.place == place ? row.bytes : 0;
+  return bytes;
+}
+
 std::unique_ptr<Ops> planning_ops(const Config& config) {
   if (config.device == DeviceKind::cpu) return make_cpu_ops();
   return make_dry_cuda_ops(attention_kernel_of(config.train.attention_kernel));
@@ -96,8 +102,9 @@ RankPlan plan_rank(const Config& config, int rank, const Ops& ops) {
   RankPlan plan{.rank = rank, .at = grid.at, .rows = allocation_rows(device->allocations())};
   plan.parts = parts_of(options.shape, engine.store.blocks());
   for (const int64_t block : engine.store.blocks()) plan.parameters += engine.store.layout(block).numel;
-  for (const PlanRow& row : plan.rows)
-    (row.place == Place::device ? plan.device_bytes : plan.pinned_bytes) += row.bytes;
+  plan.device_bytes = bytes_at(plan.rows, Place::device);
+  plan.host_bytes = bytes_at(plan.rows, Place::host);
+  plan.pinned_bytes = bytes_at(plan.rows, Place::pinned);
   if (config.checkpoint.async) plan.staging_bytes = state_bytes(engine.store);
   return plan;
 }
@@ -111,6 +118,20 @@ Plan make_plan(const Config& config, const Ops& ops) {
   return plan;
 }
 
+RankNeed need_of(const RankPlan& plan, const Config& config) {
+  RankNeed need{.device = static_cast<int64_t>(plan.device_bytes),
+                .host = static_cast<int64_t>(plan.host_bytes + plan.pinned_bytes + plan.staging_bytes)};
+  // Emulated GPUs live on the processor.
+  if (config.device != DeviceKind::cuda) need.host += need.device;
+  return need;
+}
+
+std::vector<RankNeed> needs_of(const Plan& plan, const Config& config) {
+  std::vector<RankNeed> needs;
+  for (const RankPlan& rank : plan.ranks) needs.push_back(need_of(rank, config));
+  return needs;
+}
+
 std::string describe(const RankPlan& plan) {
   std::ostringstream out;
   const auto row = [&](const std::string& what, size_t bytes) {
@@ -120,15 +141,15 @@ std::string describe(const RankPlan& plan) {
   out << "stage " << plan.at.pipeline << ":";
   for (const std::string& part : plan.parts) out << ' ' << part << (&part == &plan.parts.back() ? "" : ",");
   out << "; " << plan.parameters << " parameters each\n";
-  const auto rows_of = [&](bool device) {
+  constexpr std::pair<Place, const char*> kPlaces[] = {
+      {Place::device, "device, in all"}, {Place::host, "host, in all"}, {Place::pinned, "host, pinned, in all"}};
+  for (const auto& [place, total] : kPlaces) {
     for (const PlanRow& r : plan.rows) {
-      if (r.bytes > 0 && (r.place == Place::device) == device) row(build_string(r.what, " (", r.count, ")"), r.bytes);
+      if (r.bytes > 0 && r.place == place) row(build_string(r.what, " (", r.count, ")"), r.bytes);
     }
-  };
-  rows_of(true);
-  row("device, in all", plan.device_bytes);
-  rows_of(false);
-  if (plan.pinned_bytes > 0) row("host, pinned, in all", plan.pinned_bytes);
+    const size_t bytes = bytes_at(plan.rows, place);
+    if (bytes > 0 || place == Place::device) row(total, bytes);
+  }
   if (plan.staging_bytes > 0) row("host, while a checkpoint is written", plan.staging_bytes);
   return out.str();
 }
@@ -154,6 +175,28 @@ std::string describe(const Plan& plan, const Config& config) {
     out << "\nrank" << (alike.size() > 1 ? "s " : " ") << rank_ranges(alike) << ", " << describe(first);
   }
   return out.str();
+}
+
+std::string describe_hosts(const std::vector<RankNeed>& needs, DeviceKind device, int ranks_per_host) {
+  const size_t each = ranks_per_host > 0 ? static_cast<size_t>(ranks_per_host) : needs.size();
+  int64_t most = -1;
+  size_t fullest = 0;
+  for (size_t first = 0; first < needs.size(); first += each) {
+    int64_t sum = 0;
+    for (size_t i = first; i < std::min(first + each, needs.size()); ++i) sum += needs[i].host;
+    if (sum > most) {
+      most = sum;
+      fullest = first;
+    }
+  }
+  std::vector<int> ranks(std::min(each, needs.size() - fullest));
+  std::iota(ranks.begin(), ranks.end(), static_cast<int>(fullest));
+  const size_t hosts = (needs.size() + each - 1) / each;
+  return build_string("hosts: ", format_bytes(most), " on ",
+                      hosts > 1 ? build_string("the fullest of ", hosts, " hosts") : "one host", " (rank",
+                      ranks.size() > 1 ? "s " : " ", rank_ranges(ranks),
+                      ranks_per_host > 0 || needs.size() == 1 ? "" : "; --ranks-per-host N says how many share one",
+                      ")", device == DeviceKind::cuda ? "" : ", the device's included", "\n");
 }
 
 }  // namespace trident

@@ -82,7 +82,21 @@ ModelShape model_shape_of(const ModelConfig& m, const ParallelConfig& p) {
           .sequence_parallel = p.sequence};
 }
 
+FlopShape flop_shape_of(const ModelConfig& m) {
+  return {.layers = m.layers,
+          .hidden = m.hidden,
+          .heads = m.heads,
+          .kv_heads = m.kv_heads,
+          .head_dim = m.head_dim,
+          .ffn_hidden = m.ffn_hidden,
+          .vocab = m.vocab,
+          .context = m.context,
+          .gated = m.activation == Activation::swiglu};
+}
+
 EngineOptions engine_options_of(const Config& c) {
+  ensure(c.train.recompute != Recompute::automatic,
+         "train.recompute: auto is decided (settle_recompute) before a plan");
   const DType dtype = dtype_of(c.train.precision);
   return {.shape = model_shape_of(c.model, c.parallel),
           .chunks = c.parallel.virtual_stages,

@@ -18,6 +18,7 @@
 #include "core/plan/settings.h"
 #include "core/run/device_peak.h"
 #include "core/run/locate.h"
+#include "core/run/memory_check.h"
 #include "core/run/report.h"
 #include "core/run/run.h"
 #include "core/run/run_directory.h"
@@ -34,22 +35,11 @@ constexpr int kExitStopped = 75;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-FlopShape flop_shape_of(const ModelConfig& m) {
-  return {.layers = m.layers,
-          .hidden = m.hidden,
-          .heads = m.heads,
-          .kv_heads = m.kv_heads,
-          .head_dim = m.head_dim,
-          .ffn_hidden = m.ffn_hidden,
-          .vocab = m.vocab,
-          .context = m.context,
-          .gated = m.activation == Activation::swiglu};
-}
-
 class Trainer {
  public:
-  Trainer(const Config& config, World& world, const TrainOptions& options)
-      : config_(config), world_(world), options_(options), dir_{config.out} {}
+  /// `notes`: lines for the head of the log.
+  Trainer(const Config& config, World& world, const TrainOptions& options, std::vector<std::string> notes)
+      : config_(config), world_(world), options_(options), notes_(std::move(notes)), dir_{config.out} {}
 
   int run();
 
@@ -75,6 +65,7 @@ class Trainer {
   const Config& config_;
   World& world_;
   const TrainOptions& options_;
+  const std::vector<std::string> notes_;
   RunDirectory dir_;
   std::unique_ptr<Run> run_;
   std::unique_ptr<MetricsWriter> metrics_;
@@ -114,6 +105,7 @@ void Trainer::start() {
   log::info(build_string("grid: ", run_->grid().topology.describe(), " on ", world_.size(),
                          world_.size() == 1 ? " rank" : " ranks", ", ZeRO ", config_.zero.stage, ", ",
                          enum_name(config_.train.precision), "; built in ", format_duration(seconds_since(begin))));
+  for (const std::string& note : notes_) log::info(note);
   if (const std::string attention = run_->describe_attention(); !attention.empty()) {
     log::info("attention: " + attention);
   }
@@ -182,15 +174,19 @@ double Trainer::world_reduce(double value, Reduce how) {
 
 void Trainer::compare_with_plan() {
   const RankPlan mine = plan_rank(config_, world_.rank(), run_->device().ops());
-  size_t allocated = 0, pinned = 0;
-  for (const Allocation& a : run_->device().allocations()) (a.place == Place::device ? allocated : pinned) += a.bytes;
-  ensure(mine.device_bytes == allocated && mine.pinned_bytes == pinned,
-         "the plan is the program: planned and allocated bytes are equal");
+  const std::vector<PlanRow> real = allocation_rows(run_->device().allocations());
+  for (const Place place : {Place::device, Place::host, Place::pinned}) {
+    ensure(bytes_at(mine.rows, place) == bytes_at(real, place),
+           "the plan is the program: planned and allocated bytes are equal");
+  }
+  const size_t allocated = bytes_at(real, Place::device);
+  const auto on_host = static_cast<int64_t>(bytes_at(real, Place::host) + bytes_at(real, Place::pinned));
   const auto resident = static_cast<int64_t>(world_reduce(static_cast<double>(peak_resident_bytes()), Reduce::max));
   if (!root()) return;
-  const std::string measured = build_string("memory: planned ", format_bytes(static_cast<int64_t>(mine.device_bytes)),
-                                            ", allocated ", format_bytes(static_cast<int64_t>(allocated)),
-                                            " on rank 0; largest process ", format_bytes(resident));
+  const std::string measured =
+      build_string("memory: planned ", format_bytes(static_cast<int64_t>(mine.device_bytes)), ", allocated ",
+                   format_bytes(static_cast<int64_t>(allocated)), " on rank 0, and on the host ", format_bytes(on_host),
+                   "; largest process ", format_bytes(resident));
   log::info(measured);
   std::ofstream(dir_.file("plan.txt")) << describe(mine) << '\n' << measured << '\n';
 }
@@ -296,7 +292,12 @@ int Trainer::run() {
 }  // namespace
 
 int train(const Config& config, World& world, const TrainOptions& options) {
-  return Trainer(config, world, options).run();
+  MemoryCheck memory(config, world);
+  Config settled = config;
+  std::vector<std::string> notes;
+  if (std::string chosen = memory.settle_recompute(settled); !chosen.empty()) notes.push_back(std::move(chosen));
+  for (std::string& line : lines_of(memory.check(settled))) notes.push_back(std::move(line));
+  return Trainer(settled, world, options, std::move(notes)).run();
 }
 
 }  // namespace trident

@@ -8,6 +8,7 @@
 #include "core/base/error.h"
 #include "core/checkpoint/slice.h"
 #include "core/plan/settings.h"
+#include "core/run/memory_check.h"
 #include "core/run/run.h"
 
 namespace trident {
@@ -161,7 +162,8 @@ double gradient_bound(DType dtype, int64_t layers, int64_t largest_sum) {
   return 4.0 * std::sqrt(16.0 * static_cast<double>(layers) + 8.0) * per_operation;
 }
 
-VerifyReport verify(const Config& config, World& world, int64_t steps) {
+VerifyReport verify(const Config& given, World& world, int64_t steps) {
+  const Config config = with_settled_recompute(given, world);
   Run grid(config, world);
   grid.initialize();
   const std::unique_ptr<World> alone = world.rank() == 0 ? make_self_world() : nullptr;

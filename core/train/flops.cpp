@@ -18,6 +18,11 @@ double flops_per_token(const FlopShape& s) {
   return 6 * matmul_parameters(s) + 6 * static_cast<double>(s.layers) * static_cast<double>(s.context) * width;
 }
 
+double recompute_flops_per_token(const FlopShape& s) {
+  const double head = 6 * static_cast<double>(s.vocab) * static_cast<double>(s.hidden);
+  return (flops_per_token(s) - head) / 3;
+}
+
 double model_flops_utilization(double flops_per_token, double tokens_per_s, double peak_flops, int64_t ranks) {
   if (!(peak_flops > 0)) return std::numeric_limits<double>::quiet_NaN();
   return flops_per_token * tokens_per_s / (peak_flops * static_cast<double>(ranks));

@@ -26,6 +26,9 @@ double matmul_parameters(const FlopShape&);
 /// it). What recomputation does again is not counted: this is the model's arithmetic, from which MFU is made.
 double flops_per_token(const FlopShape&);
 
+/// What train.recompute: full adds to that: forward of all layers once more, without the head.
+double recompute_flops_per_token(const FlopShape&);
+
 /// Share of the peak: flops_per_token * tokens_per_s / (peak of one rank * ranks). NaN (unknown) unless the peak is >
 /// 0.
 double model_flops_utilization(double flops_per_token, double tokens_per_s, double peak_flops, int64_t ranks);

@@ -186,6 +186,77 @@ class CliChecks:
                 ranks.update(range(int(first), int(last or first) + 1))
         self.checks.that("plan: all 800 ranks", ranks == set(range(800)))
 
+    def device_kib(self, *arguments):
+        """What the fullest rank's device holds by the plan, in KiB."""
+        result = self.expect("plan", 0, "plan", *arguments, out=["device, in all"])
+        return max(float(n) for n in re.findall(r"device, in all +([\d.]+) KiB", result.out))
+
+    # Two ranks, whose state ZeRO can share out.
+    PAIR = ["tiny.yaml", "--set", "parallel.pipeline=1", "--set", "train.micro_batch=2", "--set"]
+
+    def memory(self):
+        """Limits are checked before anything is allocated."""
+        job = [*self.PAIR, "out=never", "--set", "zero.stage=0"]
+        wanted = self.device_kib(*job, "--gpus", "2")
+        limit = ["--set", f"memory.device_limit={wanted - 10:.1f}KiB"]
+        patterns = [rf"device memory of rank 0: {wanted} KiB wanted, \S+ KiB there \(memory.device_limit\): \S+ KiB short",
+                    rf"The cheapest that fits: set zero.stage: 1 \(device \S+ KiB instead of {wanted} KiB; "]
+        what = "over the device's limit"
+        result = self.expect(what, 1, "train", *job, *limit, ranks=2,
+                             err=["does not fit in memory; nothing was allocated\n", *patterns])
+        self.told_once(what, result, "nothing was allocated")
+        self.checks.that(f"{what}: no trace", not (self.place.path / "never").exists())
+        self.expect(f"plan, {what}", 0, "plan", *job, *limit, "--gpus", "2",
+                    out=[*patterns, r"hosts: .* on one host \(ranks 0-1; --ranks-per-host N says"])
+        self.expect("plan for two hosts", 0, "plan", *job, "--gpus", "2", "--ranks-per-host", "1",
+                    out=[r"the fullest of 2 hosts \(rank [01]\), ", "device memory: no limit is known",
+                         r"host memory of rank [01]: .* wanted, .* there \(.*, this machine\)\n"])
+
+        # The host's, shared by its ranks; as Slurm tells it.
+        self.place.environment["SLURM_MEM_PER_NODE"] = "1"
+        result = self.expect("over Slurm's limit", 1, "train", *job, "--set", "model.hidden=128", ranks=2,
+                             err=[r"host memory of ranks 0-1: .* wanted, 1.0 MiB there \(SLURM_MEM_PER_NODE\): .* short"])
+        self.told_once("over Slurm's limit", result, "SLURM_MEM_PER_NODE")
+        planned = ["plan", *job, "--set", "model.hidden=128", "--gpus", "2"]
+        advice = "The cheapest that fits|Nothing that can be set"
+        result = self.expect("plan, hosts unknown", 0, *planned, out=[r"\(SLURM_MEM_PER_NODE, this machine\): .* short\n$"])
+        self.checks.that("plan, hosts unknown: nothing is tried", not re.search(advice, result.out), result)
+        self.expect("plan, hosts known", 0, *planned, "--ranks-per-host", "2", out=[advice])
+        del self.place.environment["SLURM_MEM_PER_NODE"]
+
+    def recompute(self):
+        """train.recompute: auto is decided by the plan, and stays decided in what the run leaves."""
+        job = [*self.PAIR, "out=auto", "--set", "train.steps=2"]
+        kib = {kind: self.device_kib(*job, "--gpus", "2", "--set", f"train.recompute={kind}")
+               for kind in ("none", "selective", "full")}
+        self.checks.that("recompute: each takes less", kib["none"] > kib["selective"] + 1 > kib["full"] + 2, kib)
+        job += ["--set", "train.recompute=auto"]
+        limit = ["--set", f"memory.device_limit={kib['selective'] + 0.5:.1f}KiB"]
+        chosen = (rf"recompute: selective, chosen by the plan: device memory of rank \d: {kib['selective']} KiB wanted, "
+                  rf".* \(memory.device_limit\); none takes {kib['none']} KiB")
+        self.expect("recompute: auto, planned", 0, "plan", *job, *limit, "--gpus", "2", out=[chosen])
+        result = self.expect("recompute: auto", 0, "train", *job, *limit, ranks=2, err=[chosen, "done: 2 steps"])
+        self.checks.that("recompute: auto: told once", result.err.count("chosen by the plan") == 1, result)
+        run = self.place.path / "auto"
+        self.checks.that("recompute: auto: in the log", re.search(chosen, (run / "log.txt").read_text()))
+        self.checks.that("recompute: auto: resolved", "recompute: selective\n" in (run / "config.yaml").read_text())
+        self.expect("recompute: as resolved", 0, "train", "auto/config.yaml", "--set", "train.steps=3", ranks=2,
+                    err=["loaded \\S*step-00000002: step 2", "done: 3 steps"])
+        result = self.expect("recompute: auto does not fit", 1, "train", *job, "--set",
+                             f"memory.device_limit={kib['full'] - 2:.1f}KiB", ranks=2,
+                             err=["train.recompute: auto: even full does not fit\n", "KiB short\n", "The cheapest that"])
+        self.told_once("recompute: auto does not fit", result, "even full does not fit")
+        # Others that build a run decide it, too.
+        self.expect("recompute: auto, eval", 0, "eval", *job, *limit, ranks=2, out=["valid loss"], err=[chosen])
+
+    def zero_table(self):
+        row = r" +N +stage 1 +stage 2 +stage 3[\s\S]*\n +64 +31.4 +16.6 +1.88 .* 4187 +2218 +250\n"
+        result = self.expect("plan --zero-table", 0, "plan", "--zero-table", out=[row])
+        self.checks.that("plan --zero-table: no config", "allocated" not in result.out)
+        self.expect("plan --zero-table CONFIG", 0, "plan", "--zero-table", "tiny.yaml",
+                    out=[row, r"tiny: \d+ parameters", "formula +allocated", "gradients 4 \\(fp32, where the paper has 2"])
+        self.expect("plan of nothing", 1, "plan", err=["CONFIG is required"])
+
     def bench(self):
         # One line an operation and dtype; the speeds of tiny shapes mean nothing.
         line = r"\s+[\d.]+\s+[\d.]+ G[BF]/s\s+\d+%"
@@ -197,6 +268,9 @@ class CliChecks:
         self.arguments()
         self.data()
         self.plan()
+        self.zero_table()
+        self.memory()
+        self.recompute()
         self.bench()
         self.mistakes()
         self.train()

@@ -67,6 +67,44 @@ TEST_CASE("a plan for GPUs takes the CUDA kernels' scratch, and tells pinned hos
   CHECK(text.find("tokens, on the host") < text.find("host, pinned, in all"));
 }
 
+TEST_CASE("host memory that holds state stands in a table of its own, and no byte is counted twice") {
+  RankPlan plan{.rows = allocation_rows({{"activations", Place::device, 5 << 20},
+                                         {"first moments: block 0", Place::host, 7 << 20},
+                                         {"first moments: block 1", Place::host, 1 << 20},
+                                         {"staging", Place::pinned, 3 << 20}})};
+  CHECK(bytes_at(plan.rows, Place::host) == 8 << 20);
+  plan.device_bytes = 5 << 20;
+  plan.host_bytes = 8 << 20;
+  plan.pinned_bytes = 3 << 20;
+  plan.staging_bytes = 2 << 20;
+  const std::string text = describe(plan);
+  CHECK(text.find("device, in all") < text.find("first moments (2)"));
+  CHECK(text.find("first moments (2)") < text.find("host, in all"));
+  CHECK(text.find("host, in all") < text.find("host, pinned, in all"));
+
+  Config config;
+  config.device = DeviceKind::cuda;
+  CHECK(need_of(plan, config).device == 5 << 20);
+  CHECK(need_of(plan, config).host == 13 << 20);
+  // Where the device is the processor its memory is the host's.
+  for (const DeviceKind device : {DeviceKind::cpu, DeviceKind::simt}) {
+    config.device = device;
+    CHECK(need_of(plan, config).device == 5 << 20);
+    CHECK(need_of(plan, config).host == 18 << 20);
+  }
+}
+
+TEST_CASE("a host takes what its ranks take together; the fullest is shown") {
+  const std::vector<RankNeed> needs = {
+      {.device = 0, .host = 1 << 20}, {.device = 0, .host = 2 << 20}, {.device = 0, .host = 4 << 20}};
+  CHECK(describe_hosts(needs, DeviceKind::cuda, 0) ==
+        "hosts: 7.0 MiB on one host (ranks 0-2; --ranks-per-host N says how many share one)\n");
+  // The last host has one rank only, and more than the first.
+  CHECK(describe_hosts(needs, DeviceKind::cpu, 2) ==
+        "hosts: 4.0 MiB on the fullest of 2 hosts (rank 2), the device's included\n");
+  CHECK(describe_hosts({needs[0]}, DeviceKind::cuda, 0) == "hosts: 1.0 MiB on one host (rank 0)\n");
+}
+
 TEST_CASE("GPT-2 124M on one rank takes the bytes that can be counted by hand") {
   const auto ops = make_cpu_ops();
   const Plan plan = make_plan(shipped("gpt2_124m.yaml", {}, 1), *ops);

@@ -18,6 +18,9 @@ TEST_CASE("GPT-2 124M has the parameters and operations that the papers give", "
   // 12 layers * 12 D^2 plus the head V * D. All whole numbers far below 2^53: exact.
   REQUIRE(matmul_parameters(gpt2) == 12.0 * 12 * 768 * 768 + 50257.0 * 768);
   REQUIRE(flops_per_token(gpt2) == 6 * 123532032.0 + 6.0 * 12 * 1024 * 768);
+  // Forward of the layers: two operations an element of their matrices, and attention's two products over half the
+  // pairs.
+  REQUIRE(recompute_flops_per_token(gpt2) == 2 * 12.0 * 12 * 768 * 768 + 2.0 * 12 * 1024 * 768);
 }
 
 TEST_CASE("grouped heads and the gate count as they are shaped", "[train]") {
