@@ -35,10 +35,38 @@ struct AdamWFactors {
   }
 };
 
-template <class W>
-void adamw_range(const AdamWArgs& args, const AdamWFactors& f, int64_t begin, int64_t end, W* weight) {
-  float *master = args.master.as<float>(), *m = args.m.as<float>(), *v = args.v.as<float>(),
-        *grad = args.grad.as<float>();
+/// The words of at most kPiece elements, which stay in the nearest cache; past the end any.
+struct Words {
+  uint32_t weight[kPiece] = {}, state[kPiece] = {};
+};
+
+void draw(const RandomKey& key, const ElementIndex& element, int64_t begin, int64_t end, uint32_t* words) {
+  for (int64_t i = begin; i < end;) {
+    const int64_t n = element.neighbours(i, end - i);
+    random_words(key, element(i), n, words + (i - begin));
+    i += n;
+  }
+}
+
+VecU load_words(const uint32_t* p) {
+  VecU words;
+  std::memcpy(&words, p, sizeof words);
+  return words;
+}
+
+/// x as stochastic_bf16 rounds it with the upper halves of `word`.
+VecU16 rounded_at_random(VecF x, VecU word) {
+  const VecU u = (VecU)x, is_nan = (VecU)(x != x);
+  return __builtin_convertvector((is_nan & ((u >> 16) | 0x40u)) | (~is_nan & ((u + (word >> 16)) >> 16)), VecU16);
+}
+
+/// S: the moments, bf16 when they are rounded at random. Words begin with element `begin`'s.
+template <class S, class W, bool kRandomWeight>
+void adamw_range(const AdamWArgs& args, const AdamWFactors& f, int64_t begin, int64_t end, W* weight,
+                 const Words* words) {
+  constexpr bool kRandomState = std::is_same_v<S, bf16>;
+  float *master = args.master.as<float>(), *grad = args.grad.as<float>();
+  S *m = args.m.as<S>(), *v = args.v.as<S>();
   vector_steps(begin, end, [&](int64_t i, auto lanes) {
     const VecF g = load(grad + i, lanes) * f.grad_scale;
     const VecF m_old = load(m + i, lanes);
@@ -46,26 +74,53 @@ void adamw_range(const AdamWArgs& args, const AdamWFactors& f, int64_t begin, in
     const VecF v_t = load(v + i, lanes) * f.beta2 + g * g * f.one_minus_beta2;
     const VecF denominator = sqrt(v_t) * f.inverse_sqrt_correction2 + f.eps;
     const VecF w = load(master + i, lanes) * f.decay - f.step_size * m_t / denominator;
-    store(m + i, m_t, lanes);
-    store(v + i, v_t, lanes);
+    if constexpr (kRandomState) {
+      const VecU word = load_words(words->state + (i - begin));
+      store(m + i, rounded_at_random(m_t, word), lanes);
+      store(v + i, rounded_at_random(v_t, word << 16), lanes);
+    } else {
+      store(m + i, m_t, lanes);
+      store(v + i, v_t, lanes);
+    }
     store(master + i, w, lanes);
-    if (weight != nullptr) store(weight + i, w, lanes);
+    if constexpr (kRandomWeight) {
+      store(weight + i, rounded_at_random(w, load_words(words->weight + (i - begin))), lanes);
+    } else if (weight != nullptr) {
+      store(weight + i, w, lanes);
+    }
     if (args.zero_grad) store(grad + i, VecF{}, lanes);
   });
 }
 
-/// The update, then the master's rounding at random: by runs that stay in the nearest cache.
-void adamw_rounding_range(const AdamWArgs& args, const AdamWFactors& f, int64_t begin, int64_t end) {
-  uint32_t words[kPiece];
-  const float* master = args.master.as<float>();
-  bf16* weight = args.weight.as<bf16>();
-  for (int64_t run = begin; run < end; run += kPiece) {
-    const int64_t n = std::min(kPiece, end - run);
-    adamw_range<float>(args, f, run, run + n, nullptr);
-    random_words(args.rounding_key, static_cast<uint64_t>(args.first_element + run), n, words);
-    for (int64_t i = 0; i < n; ++i) {
-      weight[run + i].bits = stochastic_bf16(std::bit_cast<uint32_t>(master[run + i]), words[i]);
+template <class S, class W, bool kRandomWeight>
+void adamw_share(const AdamWArgs& args, const AdamWFactors& f, int64_t begin, int64_t end, W* weight) {
+  if constexpr (std::is_same_v<S, bf16> || kRandomWeight) {
+    Words words;
+    for (int64_t run = begin; run < end; run += kPiece) {
+      const int64_t run_end = std::min(run + kPiece, end);
+      if (std::is_same_v<S, bf16>) draw(args.state_key, args.element, run, run_end, words.state);
+      if (kRandomWeight) draw(args.rounding_key, args.element, run, run_end, words.weight);
+      adamw_range<S, W, kRandomWeight>(args, f, run, run_end, weight, &words);
     }
+  } else {
+    adamw_range<S, W, kRandomWeight>(args, f, begin, end, weight, nullptr);
+  }
+}
+
+template <class S>
+void adamw_by_weight(const AdamWArgs& args, const AdamWFactors& factors) {
+  const int64_t n = args.master.numel();
+  const auto run = [&]<bool kRandomWeight, class W>(std::bool_constant<kRandomWeight>, W* weight) {
+    parallel_range((n + kPiece - 1) / kPiece, n, [&](int64_t begin, int64_t end) {
+      adamw_share<S, W, kRandomWeight>(args, factors, begin * kPiece, std::min(end * kPiece, n), weight);
+    });
+  };
+  if (args.stochastic_rounding) {
+    run(std::true_type{}, args.weight.as<bf16>());
+  } else if (!args.weight.defined() || args.weight.data == args.master.data) {
+    run(std::false_type{}, static_cast<float*>(nullptr));
+  } else {
+    with_float(args.weight.dtype, [&](auto tag) { run(std::false_type{}, args.weight.as<TypeOf<decltype(tag)>>()); });
   }
 }
 
@@ -107,22 +162,12 @@ void ordered_sum(Tensor out_1, Tensor x, Term term) {
 }  // namespace
 
 void adamw(const AdamWArgs& args) {
-  const int64_t n = args.master.numel();
   if (args.control_4.defined() && args.control_4.as<float>()[3] == 0.0f) return;
   const AdamWFactors factors(args);
-  const auto share = [&](auto body) {
-    parallel_range((n + kPiece - 1) / kPiece, n,
-                   [&](int64_t begin, int64_t end) { body(begin * kPiece, std::min(end * kPiece, n)); });
-  };
-  const auto run = [&]<class W>(W* weight) {
-    share([&](int64_t begin, int64_t end) { adamw_range<W>(args, factors, begin, end, weight); });
-  };
-  if (args.stochastic_rounding) {
-    share([&](int64_t begin, int64_t end) { adamw_rounding_range(args, factors, begin, end); });
-  } else if (!args.weight.defined() || args.weight.data == args.master.data) {
-    run(static_cast<float*>(nullptr));
+  if (args.stochastic_state) {
+    adamw_by_weight<bf16>(args, factors);
   } else {
-    with_float(args.weight.dtype, [&](auto tag) { run(args.weight.as<TypeOf<decltype(tag)>>()); });
+    adamw_by_weight<float>(args, factors);
   }
 }
 

@@ -232,6 +232,12 @@ inline void store(T* p, VecF v, Part part) {
 }
 #endif
 
+/// The bits of numbers that were rounded to bf16 already.
+inline void store(bf16* p, VecU16 bits, Whole) { std::memcpy(static_cast<void*>(p), &bits, sizeof bits); }
+inline void store(bf16* p, VecU16 bits, Part part) {
+  std::memcpy(static_cast<void*>(p), &bits, static_cast<size_t>(part.count) * sizeof(bf16));
+}
+
 /// x where a lane is an element, `fill` past the end.
 inline VecF fill_tail(VecF x, float, Whole) { return x; }
 inline VecF fill_tail(VecF x, float fill, Part part) {
