@@ -89,6 +89,28 @@ Values control_values(const Spec& s) {
   return control;
 }
 
+std::vector<Operand> adamw_operands(const Spec& s, uint64_t seed) {
+  Random random(seed);
+  const DType state = s.half_state() ? DType::bf16 : DType::f32;
+  // Exact: multiples of 2^-8 below 8, so that neither a gradient's square nor a sum here needs more than 24 bits.
+  const auto numbers = [&](DType dtype, double deviation) {
+    Values values = random.normal(dtype, s.n, deviation);
+    if (s.exact()) {
+      for (double& x : values) x = round_to(dtype, std::round(std::clamp(x, -7.0, 7.0) * 256) / 256);
+    }
+    return values;
+  };
+  const double deviation = s.step == 1 ? 0 : 0.1;
+  std::vector<Operand> o;
+  o.push_back({"master", Use::inout, DType::f32, {s.n}, random.normal(DType::f32, s.n)});
+  o.push_back({"m", Use::inout, state, {s.n}, numbers(state, deviation)});
+  o.push_back({"v", Use::inout, state, {s.n}, magnitudes(numbers(state, deviation))});
+  o.push_back({"grad", s.zero_grad ? Use::inout : Use::in, DType::f32, {s.n}, numbers(DType::f32, 1)});
+  if (s.weight == Weight::separate) o.push_back({"weight", Use::out, s.weight_dtype, {s.n}, {}});
+  if (s.control != Control::none) o.push_back({"control", Use::in, DType::f32, {4}, control_values(s)});
+  return o;
+}
+
 Case adamw_case(const Spec& s) {
   const char* weights[] = {"no weight", "weight is master", "weight "};
   Case c;
@@ -106,27 +128,7 @@ Case adamw_case(const Spec& s) {
       c.name += build_string(", rows of ", s.element.columns, " in ", s.element.stride, " from ", s.element.lead);
     }
   }
-  c.operands = [s, seed = seed_of(c.name)] {
-    Random random(seed);
-    const DType state = s.half_state() ? DType::bf16 : DType::f32;
-    // Exact: multiples of 2^-8 below 8, so that neither a gradient's square nor a sum here needs more than 24 bits.
-    const auto numbers = [&](DType dtype, double deviation) {
-      Values values = random.normal(dtype, s.n, deviation);
-      if (s.exact()) {
-        for (double& x : values) x = round_to(dtype, std::round(std::clamp(x, -7.0, 7.0) * 256) / 256);
-      }
-      return values;
-    };
-    const double deviation = s.step == 1 ? 0 : 0.1;
-    std::vector<Operand> o;
-    o.push_back({"master", Use::inout, DType::f32, {s.n}, random.normal(DType::f32, s.n)});
-    o.push_back({"m", Use::inout, state, {s.n}, numbers(state, deviation)});
-    o.push_back({"v", Use::inout, state, {s.n}, magnitudes(numbers(state, deviation))});
-    o.push_back({"grad", s.zero_grad ? Use::inout : Use::in, DType::f32, {s.n}, numbers(DType::f32, 1)});
-    if (s.weight == Weight::separate) o.push_back({"weight", Use::out, s.weight_dtype, {s.n}, {}});
-    if (s.control != Control::none) o.push_back({"control", Use::in, DType::f32, {4}, control_values(s)});
-    return o;
-  };
+  c.operands = [s, seed = seed_of(c.name)] { return adamw_operands(s, seed); };
   c.run = [s](const Ops& ops, Arguments& t) {
     ops.adamw(t.stream(),
               {.master = t["master"],
