@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "core/base/error.h"
 
@@ -25,8 +26,8 @@ OptimizerState::OptimizerState(ZeroStore& store, Device& device) : store_(store)
     }
     for (size_t part = 0; part < kParts; ++part) {
       if (part == 0 && on_device() && store.options().dtype == DType::f32) continue;
-      block.memory[part] = device.alloc(static_cast<size_t>(block.numel) * sizeof(float), place,
-                                        build_string(kNames[part], ": block ", index));
+      const size_t bytes = static_cast<size_t>(block.numel) * dtype_bytes(dtype_of(static_cast<StatePart>(part)));
+      block.memory[part] = device.alloc(bytes, place, build_string(kNames[part], ": block ", index));
     }
   }
   int64_t longest = 0;
@@ -46,7 +47,7 @@ OptimizerState::OptimizerState(ZeroStore& store, Device& device) : store_(store)
 
 Tensor OptimizerState::part_of(const Block& block, StatePart part) const {
   const Memory& memory = block.memory[static_cast<size_t>(part)];
-  return Tensor(memory.data(), DType::f32, {block.numel}, memory.place());
+  return Tensor(memory.data(), dtype_of(part), {block.numel}, memory.place());
 }
 
 Tensor OptimizerState::part_of(const Segment& s, StatePart part) const {
@@ -137,16 +138,25 @@ void OptimizerState::send_weights(const Chunk& chunk, Stage& stage) {
 void OptimizerState::read(const Segment& s, StatePart part, int64_t begin, int64_t end, float* out) {
   const Stream stream = device_.stream(on_device() ? Role::compute : Role::upload);
   if (!on_device()) device_.synchronize(device_.stream(Role::host));
-  device_.copy(Tensor(out, DType::f32, {end - begin}), part_of(s, part).rows(begin, end), stream);
+  const Tensor source = part_of(s, part).rows(begin, end);
+  std::vector<bf16> narrow(source.dtype == DType::bf16 ? static_cast<size_t>(end - begin) : 0);
+  void* const arrived = narrow.empty() ? static_cast<void*>(out) : narrow.data();
+  device_.copy(Tensor(arrived, source.dtype, {end - begin}), source, stream);
   device_.synchronize(stream);
+  std::transform(narrow.begin(), narrow.end(), out, [](bf16 x) { return static_cast<float>(x); });
 }
 
 void OptimizerState::write(const Segment& s, StatePart part, int64_t begin, int64_t end, const float* values) {
   const Stream stream = device_.stream(on_device() ? Role::compute : Role::upload);
   if (!on_device()) device_.synchronize(device_.stream(Role::host));
+  const Tensor destination = part_of(s, part).rows(begin, end);
+  std::vector<bf16> narrow;
+  if (destination.dtype == DType::bf16) {
+    std::transform(values, values + (end - begin), std::back_inserter(narrow), [](float x) { return bf16(x); });
+  }
   // (A tensor has no read-only data; a copy only reads its source.)
-  device_.copy(part_of(s, part).rows(begin, end), Tensor(const_cast<float*>(values), DType::f32, {end - begin}),
-               stream);
+  void* const source = narrow.empty() ? const_cast<float*>(values) : static_cast<void*>(narrow.data());
+  device_.copy(destination, Tensor(source, destination.dtype, {end - begin}), stream);
   device_.synchronize(stream);
 }
 

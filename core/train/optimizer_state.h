@@ -26,7 +26,7 @@ class OptimizerState {
   /// Allocates everything. Store and device outlive the state.
   OptimizerState(ZeroStore&, Device&);
 
-  /// A run of elements of a segment with its state at hand, all f32 but the weight.
+  /// A run of elements of a segment with its state at hand: f32, but for the weight and moments in bf16.
   struct Piece {
     const Segment* segment = nullptr;
     int64_t begin = 0;  ///< in the segment
@@ -42,7 +42,8 @@ class OptimizerState {
   /// Rounds the master weights to the compute dtype and publishes them: after initialisation and loading.
   void publish_masters(Stream);
 
-  /// Elements [begin, end) of a segment to, or from, f32 values in host memory. Waits until that is done.
+  /// Elements [begin, end) of a segment to, or from, f32 values in host memory; to moments in bf16 they are rounded to
+  /// nearest. Waits until that is done.
   void read(const Segment&, StatePart, int64_t begin, int64_t end, float* out);
   void write(const Segment&, StatePart, int64_t begin, int64_t end, const float* values);
   /// All of a segment's part is zero.
@@ -68,6 +69,7 @@ class OptimizerState {
   };
 
   bool on_device() const { return !store_.options().offload; }
+  DType dtype_of(StatePart part) const { return part == StatePart::master ? DType::f32 : store_.options().state_dtype; }
   Tensor part_of(const Block&, StatePart) const;
   Tensor part_of(const Segment&, StatePart) const;
   /// The pieces of a chunk; `stage`: memory for the weights, absent where they are written in place.
