@@ -101,8 +101,9 @@ struct Limits {
 /// Times operations in one dtype and prints a line each.
 class OpBench {
  public:
-  OpBench(Device& device, const Shape& shape, DType dtype, const Limits& limits)
+  OpBench(Device& device, bool on_cpu, const Shape& shape, DType dtype, const Limits& limits)
       : device_(device),
+        on_cpu_(on_cpu),
         ops_(device.ops()),
         s_(shape),
         dtype_(dtype),
@@ -282,11 +283,17 @@ class OpBench {
     update_line("  moments in bf16", n * (3 * 4 + 4 * 2 + width()), args);
   }
 
-  /// AdamW and g *= 1 over its gradients in turn, so that both meet the same machine: medians of a few pairs.
+  /// AdamW and x *= s over its gradients in turn, so that both meet the same machine: medians of a few pairs.
   void update_line(const std::string& name, double bytes, const AdamWArgs& args) const {
     constexpr size_t kPairs = 7;
     const auto update = [&] { ops_.adamw(stream_, args); };
-    const auto stream = [&] { ops_.scale(stream_, args.grad, args.grad, 1.0f); };
+    const auto stream = [&] {
+      if (on_cpu_) {
+        stream_through(args.grad.as<float>(), args.grad.numel(), 1.0f);
+      } else {
+        ops_.scale(stream_, args.grad, args.grad, 1.0f);
+      }
+    };
     seconds_of(device_, update, 1), seconds_of(device_, stream, 1);
     std::array<double, kPairs> updates, streams;
     for (size_t i = 0; i < kPairs; ++i) {
@@ -309,6 +316,7 @@ class OpBench {
   }
 
   Device& device_;
+  bool on_cpu_;
   const Ops& ops_;
   Shape s_;
   DType dtype_;
@@ -338,14 +346,14 @@ void run_bench(const BenchOptions& options) {
   const std::unique_ptr<World> world = make_self_world();
   const std::unique_ptr<Device> device = make_device(options.device, *world, AttentionSource::automatic);
   const Shape shape = options.tiny ? kTiny : Shape{};
+  const bool on_cpu = options.device == DeviceKind::cpu;
   if (options.adamw) {
-    OpBench(*device, shape, DType::bf16, {}).run_update();
+    OpBench(*device, on_cpu, shape, DType::bf16, {}).run_update();
     return;
   }
   const double seconds = options.tiny ? 0.0 : 1.0;
   const auto peak = [&](DType dtype) {
-    return options.device == DeviceKind::cpu ? measure_gemm_peak(dtype, seconds)
-                                             : measure_device_peak(*device, dtype, seconds);
+    return on_cpu ? measure_gemm_peak(dtype, seconds) : measure_device_peak(*device, dtype, seconds);
   };
   const double peak_f32 = peak(DType::f32), peak_bf16 = peak(DType::bf16);
   const double copy = measure_bandwidth(*device, shape.stream, false);
@@ -355,8 +363,8 @@ void run_bench(const BenchOptions& options) {
   std::printf("copy, y = x             %8.1f GB/s\n", copy * 1e-9);
   std::printf("read-modify-write, y += x %6.1f GB/s\n", update * 1e-9);
   if (!options.ops) return;
-  OpBench(*device, shape, DType::f32, {peak_f32, std::max(copy, update)}).run();
-  OpBench(*device, shape, DType::bf16, {peak_bf16, std::max(copy, update)}).run();
+  OpBench(*device, on_cpu, shape, DType::f32, {peak_f32, std::max(copy, update)}).run();
+  OpBench(*device, on_cpu, shape, DType::bf16, {peak_bf16, std::max(copy, update)}).run();
 }
 
 }  // namespace
