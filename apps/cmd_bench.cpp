@@ -1,8 +1,10 @@
 // trident bench: what a device can do (GEMM peak, memory bandwidth), and with `ops` how near each operation comes to
-// it, on the shapes of GPT-2 124M with 4096 tokens and a head in chunks of 512.
+// it, on the shapes of GPT-2 124M with 4096 tokens and a head in chunks of 512; with `adamw` the update alone, beside a
+// read-modify-write stream that is measured in turn with it.
 //
 // Legend: T tokens, D hidden, F ffn, V vocabulary, C context, H heads, K head size.
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -23,8 +25,8 @@ namespace {
 
 struct Shape {
   int64_t t = 4096, d = 768, f = 3072, v = 50257, c = 1024, h = 12, k = 64, chunk = 512;
-  int64_t parameters = int64_t{32} << 20;  ///< of AdamW
-  int64_t stream = int64_t{64} << 20;      ///< f32 elements of the bandwidth's arrays: much larger than the caches
+  int64_t parameters = 100'000'000;    ///< of AdamW
+  int64_t stream = int64_t{64} << 20;  ///< f32 elements of the bandwidth's arrays: much larger than the caches
 };
 constexpr Shape kTiny{
     .t = 64, .d = 64, .f = 128, .v = 257, .c = 32, .h = 2, .k = 32, .chunk = 16, .parameters = 4096, .stream = 4096};
@@ -67,22 +69,24 @@ class Room {
   std::vector<Memory> memory_;
 };
 
+/// Seconds of a call, of `calls` in a row.
+double seconds_of(Device& device, const std::function<void()>& call, int calls) {
+  using Clock = std::chrono::steady_clock;
+  const auto start = Clock::now();
+  for (int i = 0; i < calls; ++i) call();
+  device.synchronize(device.stream(Role::compute));
+  return std::chrono::duration<double>(Clock::now() - start).count() / calls;
+}
+
 /// Seconds of the fastest of a few samples, after a call that warms up. A sample of a short operation is many calls in
 /// a row: what submitting them to a GPU costs then overlaps.
 double fastest(Device& device, const std::function<void()>& call) {
   constexpr double kShort = 2e-3;
-  const auto seconds_of = [&](int calls) {
-    using Clock = std::chrono::steady_clock;
-    const auto start = Clock::now();
-    for (int i = 0; i < calls; ++i) call();
-    device.synchronize(device.stream(Role::compute));
-    return std::chrono::duration<double>(Clock::now() - start).count() / calls;
-  };
-  seconds_of(1);
-  double best = seconds_of(1), total = best;
+  seconds_of(device, call, 1);
+  double best = seconds_of(device, call, 1), total = best;
   const int calls = std::clamp(static_cast<int>(kShort / best), 1, 16);
   for (int i = 0; i < 3 || (i < 20 && total < 0.3); ++i) {
-    const double seconds = seconds_of(calls);
+    const double seconds = seconds_of(device, call, calls);
     best = std::min(best, seconds);
     total += seconds * calls;
   }
@@ -97,26 +101,35 @@ struct Limits {
 /// Times operations in one dtype and prints a line each.
 class OpBench {
  public:
-  OpBench(Device& device, const Shape& shape, DType dtype, const Limits& limits)
+  OpBench(Device& device, bool on_cpu, const Shape& shape, DType dtype, const Limits& limits)
       : device_(device),
+        on_cpu_(on_cpu),
         ops_(device.ops()),
         s_(shape),
         dtype_(dtype),
         limits_(limits),
         stream_(device.stream(Role::compute)) {}
 
+  void run_update() const {
+    head();
+    adamw();
+  }
   void run() const {
-    std::printf("\n%-34s %10s %12s %8s\n", std::string(dtype_name(dtype_)).c_str(), "ms", "rate", "of limit");
+    head();
     gemms();
     attention();
     norms();
     pointwise();
     embeddings();
     loss();
-    optimizer();
+    adamw();
+    sums();
   }
 
  private:
+  void head() const {
+    std::printf("\n%-34s %10s %12s %8s\n", std::string(dtype_name(dtype_)).c_str(), "ms", "rate", "of limit");
+  }
   double width() const { return static_cast<double>(dtype_bytes(dtype_)); }
 
   void compute_line(const std::string& name, double flop, const std::function<void()>& call) const {
@@ -250,25 +263,60 @@ class OpBench {
                 [&] { ops_.softmax_loss(stream_, loss_T, logits_TV, max_T, sum_T, target_T, id_T, 0, s_.v, true); });
   }
 
-  void optimizer() const {
+  void adamw() const {
     Room room(device_);
     const int64_t count = s_.parameters;
     AdamWArgs args;
     args.master = room.fill(DType::f32, {count}), args.grad = room.fill(DType::f32, {count});
     args.m = room.make(DType::f32, {count}), args.v = room.make(DType::f32, {count});
+    device_.fill_zero(args.m, stream_), device_.fill_zero(args.v, stream_);
     args.weight = room.make(dtype_, {count});
     args.lr = 1e-3f;
     args.step = 1;
-    const Tensor out_1 = room.make(DType::f64, {1});
-    const Tensor sum_scratch = room.scratch(ops_.sum_scratch_bytes());
     const double n = static_cast<double>(count);
-    memory_line(build_string("adamw, ", count, " parameters"), n * (7 * 4 + width()),
-                [&] { ops_.adamw(stream_, args); });
-    memory_line(build_string("sum of squares, ", count, " f32"), n * 4,
-                [&] { ops_.sum_squares(stream_, out_1, args.master, sum_scratch); });
+    const std::string name = build_string("adamw, ", count, " parameters");
+    // master, m, v and grad read; the first three and the weight written.
+    update_line(name, n * (7 * 4 + width()), args);
+    args.m = room.make(DType::bf16, {count}), args.v = room.make(DType::bf16, {count});
+    device_.fill_zero(args.m, stream_), device_.fill_zero(args.v, stream_);
+    args.stochastic_state = true;
+    update_line("  moments in bf16", n * (3 * 4 + 4 * 2 + width()), args);
+  }
+
+  /// AdamW and x *= s over its gradients in turn, so that both meet the same machine: medians of a few pairs.
+  void update_line(const std::string& name, double bytes, const AdamWArgs& args) const {
+    constexpr size_t kPairs = 7;
+    const auto update = [&] { ops_.adamw(stream_, args); };
+    const auto stream = [&] {
+      if (on_cpu_) {
+        stream_through(args.grad.as<float>(), args.grad.numel(), 1.0f);
+      } else {
+        ops_.scale(stream_, args.grad, args.grad, 1.0f);
+      }
+    };
+    seconds_of(device_, update, 1), seconds_of(device_, stream, 1);
+    std::array<double, kPairs> updates, streams;
+    for (size_t i = 0; i < kPairs; ++i) {
+      streams[i] = 2 * static_cast<double>(args.grad.bytes()) / seconds_of(device_, stream, 1);
+      updates[i] = bytes / seconds_of(device_, update, 1);
+    }
+    std::sort(updates.begin(), updates.end()), std::sort(streams.begin(), streams.end());
+    const double rate = updates[kPairs / 2], limit = streams[kPairs / 2];
+    std::printf("%-34s %10.3f %7.1f GB/s %7.0f%%  of x *= s beside it, %.1f GB/s\n", name.c_str(), bytes / rate * 1e3,
+                rate * 1e-9, 100 * rate / limit, limit * 1e-9);
+  }
+
+  void sums() const {
+    Room room(device_);
+    const int64_t count = s_.parameters;
+    const Tensor x = room.fill(DType::f32, {count}), out_1 = room.make(DType::f64, {1});
+    const Tensor sum_scratch = room.scratch(ops_.sum_scratch_bytes());
+    memory_line(build_string("sum of squares, ", count, " f32"), static_cast<double>(count) * 4,
+                [&] { ops_.sum_squares(stream_, out_1, x, sum_scratch); });
   }
 
   Device& device_;
+  bool on_cpu_;
   const Ops& ops_;
   Shape s_;
   DType dtype_;
@@ -291,17 +339,21 @@ double measure_bandwidth(Device& device, int64_t elements, bool read_modify_writ
 
 struct BenchOptions {
   DeviceKind device = DeviceKind::cpu;
-  bool ops = false, tiny = false;
+  bool ops = false, adamw = false, tiny = false;
 };
 
 void run_bench(const BenchOptions& options) {
   const std::unique_ptr<World> world = make_self_world();
   const std::unique_ptr<Device> device = make_device(options.device, *world, AttentionSource::automatic);
   const Shape shape = options.tiny ? kTiny : Shape{};
+  const bool on_cpu = options.device == DeviceKind::cpu;
+  if (options.adamw) {
+    OpBench(*device, on_cpu, shape, DType::bf16, {}).run_update();
+    return;
+  }
   const double seconds = options.tiny ? 0.0 : 1.0;
   const auto peak = [&](DType dtype) {
-    return options.device == DeviceKind::cpu ? measure_gemm_peak(dtype, seconds)
-                                             : measure_device_peak(*device, dtype, seconds);
+    return on_cpu ? measure_gemm_peak(dtype, seconds) : measure_device_peak(*device, dtype, seconds);
   };
   const double peak_f32 = peak(DType::f32), peak_bf16 = peak(DType::bf16);
   const double copy = measure_bandwidth(*device, shape.stream, false);
@@ -311,8 +363,8 @@ void run_bench(const BenchOptions& options) {
   std::printf("copy, y = x             %8.1f GB/s\n", copy * 1e-9);
   std::printf("read-modify-write, y += x %6.1f GB/s\n", update * 1e-9);
   if (!options.ops) return;
-  OpBench(*device, shape, DType::f32, {peak_f32, std::max(copy, update)}).run();
-  OpBench(*device, shape, DType::bf16, {peak_bf16, std::max(copy, update)}).run();
+  OpBench(*device, on_cpu, shape, DType::f32, {peak_f32, std::max(copy, update)}).run();
+  OpBench(*device, on_cpu, shape, DType::bf16, {peak_bf16, std::max(copy, update)}).run();
 }
 
 }  // namespace
@@ -326,8 +378,11 @@ void add_bench_command(CLI::App& app) {
       ->transform(CLI::CheckedTransformer(devices, CLI::ignore_case));
   bench->add_flag("--tiny", options->tiny, "tiny shapes: to see that every operation runs, not how fast");
   CLI::App* ops = bench->add_subcommand("ops", "also every operation on the shapes of GPT-2 124M");
-  bench->callback([ops, options] {
+  CLI::App* adamw =
+      bench->add_subcommand("adamw", "only the update, of 100 million parameters, beside a memory stream");
+  bench->callback([ops, adamw, options] {
     options->ops = ops->parsed();
+    options->adamw = adamw->parsed();
     run_bench(*options);
   });
 }

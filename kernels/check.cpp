@@ -287,16 +287,22 @@ void check(const AdamWArgs& a) {
                        Named{"weight", &a.weight}, Named{"control_4", &a.control_4});
   r.require(a.master.rank == 1 && (a.master.dtype == DType::f32 || a.master.dtype == DType::f64),
             "master is flat, f32 (f64 in the reference)");
-  r.require(same_kind(a.m, a.master) && same_kind(a.v, a.master) && same_kind(a.grad, a.master),
-            "m, v and grad are like master");
+  r.require(same_kind(a.grad, a.master), "grad is like master");
+  r.require(same_shape(a.m, a.master) && same_kind(a.v, a.m), "m and v are as long as master, of one dtype");
+  const bool wide_state = a.m.dtype == a.master.dtype, exact = a.master.dtype == DType::f64;
+  r.require(a.stochastic_state ? (exact ? wide_state : a.m.dtype == DType::bf16) : wide_state,
+            "m and v are f32, or bf16 with stochastic rounding of the state (f64 in the reference)");
   r.require(!a.weight.defined() || (same_shape(a.weight, a.master) && is_float(a.weight.dtype)),
             "weight is as long as master, of a float dtype");
   r.require(a.step >= 1, "step counts from 1");
   if (a.stochastic_rounding) {
     r.require(a.weight.defined() && (a.weight.dtype == DType::bf16 || a.weight.dtype == DType::f64),
               "stochastic rounding makes a bf16 weight (f64 in the reference)");
-    r.require(a.first_element >= 0, "first_element is not negative");
   }
+  const ElementIndex& e = a.element;
+  r.require(e.first >= 0 && e.lead >= 0 && e.columns >= 0, "an element's index is not negative");
+  r.require(e.columns == 0 || (e.lead < e.columns && e.columns <= e.stride),
+            "the first row has elements behind its lead, and rows do not overlap");
   r.require(!a.control_4.defined() || (is_vector(a.control_4, 4) && a.control_4.dtype == a.master.dtype),
             "control is f32[4] (f64 in the reference)");
 }

@@ -114,14 +114,38 @@ struct AttentionBackwardArgs {
   Tensor scratch;
 };
 
+/// Which element of its whole parameter element i of a flat tensor is, when the tensor is a run of a part [rows,
+/// columns] of a parameter whose rows are `stride` elements long: random words are counted so, and every grid draws
+/// alike.
+struct ElementIndex {
+  int64_t first = 0;    ///< of the part's first element in the row that the run begins in
+  int64_t lead = 0;     ///< elements of that row before the run, < columns
+  int64_t columns = 0;  ///< 0: the part's rows are whole, or it has none; indices run on from first + lead
+  int64_t stride = 0;
+
+  constexpr uint64_t operator()(int64_t i) const {
+    const int64_t at = lead + i;
+    return static_cast<uint64_t>(columns == 0 ? first + at : first + at / columns * stride + at % columns);
+  }
+  /// How many elements from i on, `limit` at most, have indices that follow each other.
+  constexpr int64_t neighbours(int64_t i, int64_t limit) const {
+    return columns == 0 || columns - (lead + i) % columns > limit ? limit : columns - (lead + i) % columns;
+  }
+  /// Whether elements [4 k, 4 k + 4) have the indices [4 j, 4 j + 4), a block of Philox.
+  constexpr bool in_fours() const { return first % 4 == 0 && lead % 4 == 0 && columns % 4 == 0 && stride % 4 == 0; }
+};
+
 /// AdamW exactly as in PyTorch (Loshchilov and Hutter, arXiv 1711.05101), one pass over flat tensors of equal length:
 /// g = grad * grad_scale; master *= 1 - lr * weight_decay; m, v updated; master -= lr_t * m / (sqrt(v)/sqrt(1-b2^t) +
-/// eps). grad is f32, master/m/v f32. `weight` (compute dtype, may be absent or alias master when f32) receives the
-/// rounded master. grad is zeroed after being read when `zero_grad`.
-/// With `stochastic_rounding` a bf16 weight is one of the master's two bf16 neighbours, the upper one (in magnitude)
-/// with the probability that the dropped bits are a share of the gap, so that its expectation is the master
-/// (stochastic_bf16 of core/base/dtype.h). Element i uses word first_element + i of `rounding_key`: with the
-/// parameter's own index, every grid rounds alike. It needs a bf16 weight.
+/// eps). grad and master are f32, m and v f32 or both bf16. `weight` (compute dtype, may be absent or alias master when
+/// f32) receives the rounded master. grad is zeroed after being read when `zero_grad`. With `stochastic_rounding` a
+/// bf16 weight is one of the master's two bf16 neighbours, the upper one (in magnitude) with the probability that the
+/// dropped bits are a share of the gap, so that its expectation is the master (stochastic_bf16 of core/base/dtype.h).
+/// Element i uses word element(i) of `rounding_key`: with the parameter's own index, every grid rounds alike. It needs
+/// a bf16 weight. With `stochastic_state` m and v are bf16, and are so rounded when they are written: rounded to
+/// nearest, a v that moves by 1 - beta2 = 0.001 of itself a step would never move. The update itself takes them before
+/// they are rounded. Element i uses word element(i) of `state_key`, its upper 16 bits for m, its lower 16 for v; a key
+/// that is another than `rounding_key`, and another every step.
 struct AdamWArgs {
   Tensor master, m, v, grad, weight;
   float lr = 0, beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f, weight_decay = 0;
@@ -129,8 +153,9 @@ struct AdamWArgs {
   int64_t step = 1;  ///< t, from 1
   bool zero_grad = false;
   bool stochastic_rounding = false;
-  RandomKey rounding_key;
-  int64_t first_element = 0;
+  bool stochastic_state = false;
+  RandomKey rounding_key, state_key;
+  ElementIndex element;
   /// f32[4] from step_control, or absent: replaces grad_scale and step, and when it says so nothing changes at all.
   Tensor control_4;
 };

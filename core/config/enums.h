@@ -21,6 +21,7 @@ enum class Precision : uint8_t { fp32, bf16, fp16 };
 enum class AttentionSource : uint8_t { automatic, own, cudnn };
 enum class Recompute : uint8_t { none, selective, full, automatic };
 enum class OptimizerKind : uint8_t { adamw };
+enum class StateDtype : uint8_t { fp32, bf16 };
 enum class LrSchedule : uint8_t { constant, linear, cosine, wsd };
 enum class TokenizerKind : uint8_t { byte, none, sentencepiece, gpt2 };
 
@@ -71,6 +72,10 @@ struct EnumNames<Recompute> {
 template <>
 struct EnumNames<OptimizerKind> {
   static constexpr std::string_view value[] = {"adamw"};
+};
+template <>
+struct EnumNames<StateDtype> {
+  static constexpr std::string_view value[] = {"fp32", "bf16"};
 };
 template <>
 struct EnumNames<LrSchedule> {

@@ -78,6 +78,7 @@ struct OptimizerConfig {
   std::array<double, 2> betas = {0.9, 0.95};
   double eps = 1e-8;
   double weight_decay = 0.1;
+  StateDtype state_dtype = StateDtype::fp32;
   LrSchedule schedule = LrSchedule::cosine;
   int64_t warmup_steps = 0;
   int64_t decay_steps = 0;
@@ -97,6 +98,12 @@ struct OptimizerConfig {
     visit(self.weight_decay, {.name = "weight_decay",
                               .range = between(0, 1e3),
                               .effect = "Decoupled decay per unit of learning rate; biases and norms have none."});
+    visit(
+        self.state_dtype,
+        {.name = "state_dtype",
+         .effect = "Of the two moments: 8 bytes a parameter, or 4 in bf16, rounded at random (in the mean they are "
+                   "right) with numbers that depend on the step and the element alone. Checkpoints hold fp32 and load "
+                   "into either."});
     visit(self.schedule, {.name = "schedule",
                           .effect = "Learning rate after warm-up: constant, or down to min_lr along a line or a half "
                                     "cosine; wsd stays at lr for stable_fraction of the way, then falls linearly."});

@@ -108,6 +108,7 @@ EngineOptions engine_options_of(const Config& c) {
                        .recompute = c.train.recompute == Recompute::full,
                        .redo_cheap = c.train.recompute == Recompute::selective},
           .zero = {.dtype = dtype,
+                   .state_dtype = c.optimizer.state_dtype == StateDtype::bf16 ? DType::bf16 : DType::f32,
                    .stage = c.zero.stage,
                    .blocks = c.model.layers + 2,
                    .tied = c.model.tie_embeddings,
@@ -118,7 +119,8 @@ EngineOptions engine_options_of(const Config& c) {
           .adamw = {.beta1 = static_cast<float>(c.optimizer.betas[0]),
                     .beta2 = static_cast<float>(c.optimizer.betas[1]),
                     .eps = static_cast<float>(c.optimizer.eps),
-                    .weight_decay = static_cast<float>(c.optimizer.weight_decay)}};
+                    .weight_decay = static_cast<float>(c.optimizer.weight_decay),
+                    .seed = static_cast<uint64_t>(c.train.seed)}};
 }
 
 }  // namespace trident

@@ -203,7 +203,7 @@ void Run::submit_step(bool stop) {
   submit_gradients(stop);
   const Range range(*device_, "update", step_ + 1);
   const float lr = learning_rate(lr_policy_, step_ + 1);
-  engine_->optimizer.update(lr, static_cast<float>(config_.train.grad_clip), device_->stream(Role::compute));
+  engine_->optimizer.update(step_ + 1, lr, static_cast<float>(config_.train.grad_clip), device_->stream(Role::compute));
   in_flight_.push_back({.step = ++step_, .lr = lr, .sums = std::nullopt});
 }
 

@@ -28,6 +28,20 @@ void fill_initial(const Segment& s, int tensor_rank, int tensor, uint64_t seed, 
   }
 }
 
+// Where in its whole parameter elements from `begin` of a segment on lie.
+ElementIndex element_index(const Segment& s, int64_t begin, int tensor_rank, int tensor) {
+  const ParamSpec& spec = s.param->spec;
+  const LocalSlice where = local_slice(spec, tensor, tensor_rank);
+  const int64_t at = s.begin + begin;
+  if (spec.shape.size() != 2) return {.first = where.begin[0] + at};
+  const int64_t columns = s.param->shape[1], stride = spec.shape[1];
+  if (columns == stride) return {.first = where.begin[0] * stride + at};
+  return {.first = (where.begin[0] + at / columns) * stride + where.begin[1],
+          .lead = at % columns,
+          .columns = columns,
+          .stride = stride};
+}
+
 void square(const Ops& ops, Stream stream, const std::vector<Segment>& segments, Tensor squares_S, Tensor scratch) {
   for (size_t i = 0; i < segments.size(); ++i) {
     const auto at = static_cast<int64_t>(i);
@@ -134,7 +148,7 @@ void Optimizer::reduce(const StepLoss& mine, bool stop, Communicator& world, Str
   report.copied = device_.record(stream);
 }
 
-void Optimizer::update(float lr, float max_norm, Stream stream) {
+void Optimizer::update(int64_t step, float lr, float max_norm, Stream stream) {
   device_.ops().step_control(stream, {.control_4 = control_4_,
                                       .updates_1 = updates_1_,
                                       .sums_N = sums_N_,
@@ -148,18 +162,23 @@ void Optimizer::update(float lr, float max_norm, Stream stream) {
     device_.copy(control_4, control_4_, stream);
   }
   state_.update(
-      [options = options_, lr, control_4](const Ops& ops, Stream on, const OptimizerState::Piece& piece) {
-        ops.adamw(on, {.master = piece.master,
-                       .m = piece.m,
-                       .v = piece.v,
-                       .grad = piece.grad,
-                       .weight = piece.weight,
-                       .lr = lr,
-                       .beta1 = options.beta1,
-                       .beta2 = options.beta2,
-                       .eps = options.eps,
-                       .weight_decay = piece.segment->param->spec.decay ? options.weight_decay : 0.0f,
-                       .control_4 = control_4});
+      [this, step, lr, control_4](const Ops& ops, Stream on, const OptimizerState::Piece& piece) {
+        const ParamSpec& spec = piece.segment->param->spec;
+        ops.adamw(on,
+                  {.master = piece.master,
+                   .m = piece.m,
+                   .v = piece.v,
+                   .grad = piece.grad,
+                   .weight = piece.weight,
+                   .lr = lr,
+                   .beta1 = options_.beta1,
+                   .beta2 = options_.beta2,
+                   .eps = options_.eps,
+                   .weight_decay = spec.decay ? options_.weight_decay : 0.0f,
+                   .stochastic_state = piece.m.dtype == DType::bf16,
+                   .state_key = {options_.seed, static_cast<uint32_t>(step), random_purpose("moments." + spec.name)},
+                   .element = element_index(*piece.segment, piece.begin, store_.tensor_rank(), store_.tensor_size()),
+                   .control_4 = control_4});
       },
       stream);
 }

@@ -16,6 +16,7 @@ namespace trident {
 
 struct AdamWOptions {
   float beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f, weight_decay = 0.1f;
+  uint64_t seed = 0;  ///< of the rounding of moments in bf16
 };
 
 /// What the ranks agree on after backward, before the update.
@@ -43,8 +44,9 @@ class Optimizer {
   /// over `world`.
   void reduce(const StepLoss& mine, bool stop, Communicator& world, Stream);
   /// Submits the decision whether and how the step is applied, one AdamW update, and the publishing of the weights. The
-  /// host learns what was decided from the sums.
-  void update(float lr, float max_norm, Stream);
+  /// host learns what was decided from the sums. `step`: the run's, from 1, skipped ones counted; what is rounded at
+  /// random is keyed by it, so that a resumed run draws what the uninterrupted one draws.
+  void update(int64_t step, float lr, float max_norm, Stream);
 
   /// The sums of the oldest reduce() that was not read yet; waits until they are there. At most kInFlight may be
   /// unread.

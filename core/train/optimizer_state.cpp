@@ -2,15 +2,34 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "core/base/error.h"
 
 namespace trident {
 namespace {
 
-constexpr int64_t kChunkElements = int64_t{1} << 20, kChunkStep = 1024;
+constexpr int64_t kChunkElements = int64_t{1} << 20, kChunkStep = 2048;
 constexpr size_t kParts = 3;
 constexpr const char* kNames[kParts] = {"master weights", "first moments", "second moments"};
+
+/// f32 values of a tensor in host memory, f32 or bf16.
+void widen(const Tensor& from, float* out) {
+  if (from.dtype == DType::f32) {
+    std::memcpy(out, from.data, from.bytes());
+  } else {
+    std::transform(from.as<bf16>(), from.as<bf16>() + from.numel(), out, [](bf16 x) { return static_cast<float>(x); });
+  }
+}
+
+/// The other way: rounded to nearest, exact for what came from there.
+void narrow_to(const Tensor& to, const float* values) {
+  if (to.dtype == DType::f32) {
+    std::memcpy(to.data, values, to.bytes());
+  } else {
+    std::transform(values, values + to.numel(), to.as<bf16>(), [](float x) { return bf16(x); });
+  }
+}
 
 }  // namespace
 
@@ -33,9 +52,9 @@ OptimizerState::OptimizerState(const StateOptions& options, ZeroStore& store, De
 void OptimizerState::allocate(Block& block) {
   for (size_t part = 0; part < kParts; ++part) {
     if (part == 0 && on_device() && store_.options().dtype == DType::f32) continue;
-    block.memory[part] =
-        device_.alloc(static_cast<size_t>(block.numel) * sizeof(float), on_device() ? Place::device : Place::host,
-                      build_string(kNames[part], ": block ", block.block));
+    const size_t bytes = static_cast<size_t>(block.numel) * dtype_bytes(dtype_of(static_cast<StatePart>(part)));
+    block.memory[part] = device_.alloc(bytes, on_device() ? Place::device : Place::host,
+                                       build_string(kNames[part], ": block ", block.block));
   }
 }
 
@@ -51,7 +70,8 @@ void OptimizerState::cut_into_chunks() {
     }
   }
   if (!options_.file_directory.empty()) {
-    file_ = std::make_unique<StateFile>(options_.file_directory, step, static_cast<int64_t>(chunks_.size()), device_);
+    file_ = std::make_unique<StateFile>(options_.file_directory, step, static_cast<int64_t>(chunks_.size()),
+                                        store_.options().state_dtype, device_);
   }
   if (on_device() || store_.options().offload_parameters) return;
   for (size_t i = 0; i < stages_.size(); ++i) {
@@ -72,7 +92,7 @@ Tensor OptimizerState::part_of(size_t index, StatePart part) const {
   const int64_t numel = chunk.end - chunk.begin;
   if (file_) return file_->part(static_cast<int64_t>(index), static_cast<int>(part)).rows(0, numel);
   const Memory& memory = chunk.block->memory[static_cast<size_t>(part)];
-  return Tensor(memory.data(), DType::f32, {chunk.block->numel}, memory.place()).rows(chunk.begin, chunk.end);
+  return Tensor(memory.data(), dtype_of(part), {chunk.block->numel}, memory.place()).rows(chunk.begin, chunk.end);
 }
 
 std::vector<OptimizerState::Piece> OptimizerState::pieces_of(size_t index, Weights weights) const {
@@ -230,26 +250,33 @@ Tensor OptimizerState::on_device_part(const Segment& s, StatePart part) const {
 void OptimizerState::read(const Segment& s, StatePart part, int64_t begin, int64_t end, float* out) {
   if (!on_device()) {
     for_each_run(s, part, begin, end, false, [&](Tensor run, int64_t at) {
-      if (!run.dry()) std::memcpy(out + (at - begin), run.data, run.bytes());
+      if (!run.dry()) widen(run, out + (at - begin));
     });
     return;
   }
   const Stream stream = device_.stream(Role::compute);
-  device_.copy(Tensor(out, DType::f32, {end - begin}), on_device_part(s, part).rows(begin, end), stream);
+  const Tensor source = on_device_part(s, part).rows(begin, end);
+  std::vector<bf16> narrow(source.dtype == DType::bf16 ? static_cast<size_t>(end - begin) : 0);
+  void* const arrived = narrow.empty() ? static_cast<void*>(out) : narrow.data();
+  device_.copy(Tensor(arrived, source.dtype, {end - begin}), source, stream);
   device_.synchronize(stream);
+  if (!narrow.empty()) widen(Tensor(narrow.data(), DType::bf16, {end - begin}), out);
 }
 
 void OptimizerState::write(const Segment& s, StatePart part, int64_t begin, int64_t end, const float* values) {
   if (!on_device()) {
     for_each_run(s, part, begin, end, true, [&](Tensor run, int64_t at) {
-      if (!run.dry()) std::memcpy(run.data, values + (at - begin), run.bytes());
+      if (!run.dry()) narrow_to(run, values + (at - begin));
     });
     return;
   }
   const Stream stream = device_.stream(Role::compute);
+  const Tensor destination = on_device_part(s, part).rows(begin, end);
+  std::vector<bf16> narrow(destination.dtype == DType::bf16 ? static_cast<size_t>(end - begin) : 0);
+  if (!narrow.empty()) narrow_to(Tensor(narrow.data(), DType::bf16, {end - begin}), values);
   // (A tensor has no read-only data; a copy only reads its source.)
-  device_.copy(on_device_part(s, part).rows(begin, end), Tensor(const_cast<float*>(values), DType::f32, {end - begin}),
-               stream);
+  void* const source = narrow.empty() ? const_cast<float*>(values) : static_cast<void*>(narrow.data());
+  device_.copy(destination, Tensor(source, destination.dtype, {end - begin}), stream);
   device_.synchronize(stream);
 }
 

@@ -35,7 +35,7 @@ class OptimizerState {
   /// Allocates everything. Store and device outlive the state. Throws RunError when there is no room, on disk either.
   OptimizerState(const StateOptions&, ZeroStore&, Device&);
 
-  /// A run of elements of a segment with its state at hand, all f32 but the weight.
+  /// A run of elements of a segment with its state at hand: f32, but for the weight and moments in bf16.
   struct Piece {
     const Segment* segment = nullptr;
     int64_t begin = 0;  ///< in the segment
@@ -54,7 +54,8 @@ class OptimizerState {
   /// Rounds the master weights to the compute dtype and publishes them: after initialisation and loading.
   void publish_masters(Stream);
 
-  /// Elements [begin, end) of a segment to, or from, f32 values in host memory. Waits until that is done.
+  /// Elements [begin, end) of a segment to, or from, f32 values in host memory; to moments in bf16 they are rounded to
+  /// nearest. Waits until that is done.
   void read(const Segment&, StatePart, int64_t begin, int64_t end, float* out);
   void write(const Segment&, StatePart, int64_t begin, int64_t end, const float* values);
   /// All of a segment's part is zero.
@@ -85,6 +86,7 @@ class OptimizerState {
   };
 
   bool on_device() const { return !store_.options().offload; }
+  DType dtype_of(StatePart part) const { return part == StatePart::master ? DType::f32 : store_.options().state_dtype; }
   void allocate(Block&);
   void cut_into_chunks();
   const Block& block_of(const Segment&) const;

@@ -1,5 +1,7 @@
 // The bridge between a store's segments and a checkpoint: logical tensors "model.<name>" (master weights),
-// "optimizer.exp_avg.<name>" and "optimizer.exp_avg_sq.<name>", all f32, cut into boxes of at most 16 MiB.
+// "optimizer.exp_avg.<name>" and "optimizer.exp_avg_sq.<name>", all f32, cut into boxes of at most 16 MiB. Moments that
+// a run holds in bf16 are widened, which is exact, and rounded to nearest when they are loaded: what was bf16 comes
+// back as it was.
 #pragma once
 
 #include <vector>

@@ -6,8 +6,11 @@
 
 namespace trident {
 
-StateFile::StateFile(const std::string& directory, int64_t elements, int64_t chunks, Device& device)
-    : elements_(elements), chunks_(chunks), chunk_bytes_(static_cast<size_t>(kParts * elements) * sizeof(float)) {
+StateFile::StateFile(const std::string& directory, int64_t elements, int64_t chunks, DType moments, Device& device)
+    : elements_(elements),
+      chunks_(chunks),
+      moments_(moments),
+      chunk_bytes_(static_cast<size_t>(elements) * (sizeof(float) + 2 * dtype_bytes(moments))) {
   memory_ = device.alloc(kWindows * chunk_bytes_ + ChunkFile::kAlign, Place::host, "optimizer states in use");
   if (memory_.data() == nullptr) return;
   const auto address = reinterpret_cast<uintptr_t>(memory_.data());
@@ -38,9 +41,11 @@ void StateFile::open(int64_t chunk) {
 
 Tensor StateFile::part(int64_t chunk, int part) const {
   const Window& window = windows_[static_cast<size_t>(chunk % kWindows)];
-  char* const address =
-      window.address == nullptr ? nullptr : window.address + static_cast<size_t>(part * elements_) * sizeof(float);
-  return Tensor(address, DType::f32, {elements_}, Place::host);
+  const auto elements = static_cast<size_t>(elements_);
+  const size_t offset =
+      part == 0 ? 0 : elements * (sizeof(float) + static_cast<size_t>(part - 1) * dtype_bytes(moments_));
+  char* const address = window.address == nullptr ? nullptr : window.address + offset;
+  return Tensor(address, part == 0 ? DType::f32 : moments_, {elements_}, Place::host);
 }
 
 void StateFile::write(int64_t chunk) {

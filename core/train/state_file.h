@@ -14,11 +14,11 @@ namespace trident {
 
 class StateFile {
  public:
-  static constexpr int kParts = 3;  ///< tensors of equal length, f32
+  static constexpr int kParts = 3;  ///< tensors of equal length: the first in f32, the others in `moments`
 
-  /// Chunks of `elements` elements of each part, a multiple of 1024. Allocates the windows; on a dry device there is no
+  /// Chunks of `elements` elements of each part, a multiple of 2048. Allocates the windows; on a dry device there is no
   /// file. Throws RunError when the directory has no room. One thread at a time uses it.
-  StateFile(const std::string& directory, int64_t elements, int64_t chunks, Device&);
+  StateFile(const std::string& directory, int64_t elements, int64_t chunks, DType moments, Device&);
 
   /// Waits until the chunk is in its window and lets the next two be read. It stays there until another is opened that
   /// is a multiple of kWindows away.
@@ -48,6 +48,7 @@ class StateFile {
   void fetch(int64_t chunk);
 
   const int64_t elements_, chunks_;
+  const DType moments_;
   const size_t chunk_bytes_;
   Memory memory_;
   std::array<Window, kWindows> windows_;

@@ -33,6 +33,7 @@ namespace trident {
 
 struct ZeroOptions {
   DType dtype = DType::f32;         ///< of weights and activations
+  DType state_dtype = DType::f32;   ///< of the moments: f32 or bf16
   int stage = 0;                    ///< ZeRO stage: 0 ... 3
   int64_t blocks = 0;               ///< of the whole model: the first and the last are its ends
   bool tied = false;                ///< the head shares the embedding's table

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/parallel.h"
 
 namespace trident {
 namespace {
@@ -53,6 +54,14 @@ double measure_gemm_peak(DType dtype, double seconds) {
     best = std::max(best, measure_square(*ops, dtype, n, seconds / 3));
   }
   return best;
+}
+
+void stream_through(float* x, int64_t n, float factor) {
+  constexpr int64_t kLine = 16;
+  cpu::parallel_range(cpu::ceil_div(n, kLine), n, [&](int64_t begin, int64_t end) {
+    const int64_t last = std::min(end * kLine, n);
+    for (int64_t i = begin * kLine; i < last; ++i) x[i] *= factor;
+  });
 }
 
 }  // namespace trident

@@ -232,6 +232,40 @@ inline void store(T* p, VecF v, Part part) {
 }
 #endif
 
+/// The bits of 16-bit floats that were rounded already.
+template <class T>
+inline void store_bits(T* p, VecU16 bits, Whole) {
+  std::memcpy(static_cast<void*>(p), &bits, sizeof bits);
+}
+template <class T>
+inline void store_bits(T* p, VecU16 bits, Part part) {
+  std::memcpy(static_cast<void*>(p), &bits, static_cast<size_t>(part.count) * sizeof(T));
+}
+
+/// Writes two vectors of 16-bit floats to memory past the caches, at a multiple of their size, a line with AVX-512: for
+/// what is not read again before the caches have seen much else. The line is then not read for being written.
+/// finish_past_caches() follows the last one.
+template <class T>
+inline void store_past_caches(T* p, VecU16 first, VecU16 second) {
+#if defined(__AVX512F__)
+  const VecU16 halves[2] = {first, second};
+  __m512i line;
+  std::memcpy(&line, halves, sizeof line);
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), line);
+#elif defined(__AVX__)
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)first);
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p) + 1, (__m128i)second);
+#else
+  std::memcpy(static_cast<void*>(p), &first, sizeof first);
+  std::memcpy(static_cast<void*>(p + kLanes), &second, sizeof second);
+#endif
+}
+inline void finish_past_caches() {
+#if defined(__AVX__)
+  _mm_sfence();
+#endif
+}
+
 /// x where a lane is an element, `fill` past the end.
 inline VecF fill_tail(VecF x, float, Whole) { return x; }
 inline VecF fill_tail(VecF x, float fill, Part part) {

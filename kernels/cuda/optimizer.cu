@@ -1,5 +1,5 @@
-// AdamW in one pass: master, moments and gradient are read once, 16 bytes a thread each, and everything that changes is
-// written in the same visit, the weight's rounding included.
+// AdamW in one pass: master, moments and gradient are read once, 16 bytes a thread each (8 of bf16 moments), and
+// everything that changes is written in the same visit, its rounding included.
 #include <cmath>
 
 #include "kernels/cuda/elementwise.h"
@@ -27,15 +27,22 @@ struct Factors {
 /// How the weight follows the master: nobody has one, rounded to nearest even, or rounded at random (bf16).
 enum class Rounding { none, nearest, stochastic };
 
-template <class W, Rounding kRounding>
+/// A value whose rounding to bf16, at random with the upper half of `word`, is itself: a bf16 is the upper half of a
+/// float, so that the pack which stores it has nothing left to round.
+SIMT_DEV float rounded_at_random(float x, uint32_t word) {
+  return __uint_as_float(static_cast<uint32_t>(stochastic_bf16(__float_as_uint(x), word)) << 16);
+}
+
+template <class S, class W, Rounding kRounding>
 struct AdamW {
-  float *master, *m, *v, *grad;
+  float *master, *grad;
+  S *m, *v;
   W* weight;
   Factors f;
   const float* control;  ///< a StepControl, or nullptr
   bool zero_grad;
-  RandomKey key;
-  uint64_t first_word;
+  RandomKey rounding_key, state_key;
+  ElementIndex element;
 
   template <int kWidth>
   SIMT_DEV void run(int64_t i) const {
@@ -45,7 +52,8 @@ struct AdamW {
       grad_scale = control[0], step_size = control[1], inverse_sqrt_correction2 = control[2];
     }
     using Floats = Pack<float, kWidth>;
-    Floats w = Floats::load(master + i), m_t = Floats::load(m + i), v_t = Floats::load(v + i);
+    Floats w = Floats::load(master + i);
+    Pack<S, kWidth> m_t = Pack<S, kWidth>::load(m + i), v_t = Pack<S, kWidth>::load(v + i);
     const Floats g = Floats::load(grad + i);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
@@ -53,8 +61,6 @@ struct AdamW {
       m_t.value[j] += (scaled - m_t.value[j]) * f.one_minus_beta1;
       v_t.value[j] = v_t.value[j] * f.beta2 + scaled * scaled * f.one_minus_beta2;
     }
-    m_t.store(m + i);
-    v_t.store(v + i);
     if (zero_grad) Floats{}.store(grad + i);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
@@ -62,22 +68,33 @@ struct AdamW {
       w.value[j] = w.value[j] * f.decay - step_size * m_t.value[j] / denominator;
     }
     w.store(master + i);
+    store_state(m_t, v_t, i);
     store_weight(w, i);
   }
 
  private:
   template <int kWidth>
+  SIMT_DEV void store_state(Pack<S, kWidth>& m_t, Pack<S, kWidth>& v_t, int64_t i) const {
+    if constexpr (!std::is_same_v<S, float>) {
+      uint32_t word[kWidth];
+      random_words(state_key, element(i), word);
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) {
+        m_t.value[j] = rounded_at_random(m_t.value[j], word[j]);
+        v_t.value[j] = rounded_at_random(v_t.value[j], word[j] << 16);
+      }
+    }
+    m_t.store(m + i);
+    v_t.store(v + i);
+  }
+  template <int kWidth>
   SIMT_DEV void store_weight(const Pack<float, kWidth>& w, int64_t i) const {
     Pack<W, kWidth> out;
     if constexpr (kRounding == Rounding::stochastic) {
       uint32_t word[kWidth];
-      random_words(key, first_word + static_cast<uint64_t>(i), word);
+      random_words(rounding_key, element(i), word);
 #pragma unroll
-      for (int j = 0; j < kWidth; ++j) {
-        // A bf16 is the upper half of a float: to the pack this one needs no rounding any more.
-        const uint32_t upper = stochastic_bf16(__float_as_uint(w.value[j]), word[j]);
-        out.value[j] = __uint_as_float(upper << 16);
-      }
+      for (int j = 0; j < kWidth; ++j) out.value[j] = rounded_at_random(w.value[j], word[j]);
       out.store(weight + i);
     } else if constexpr (kRounding == Rounding::nearest) {
 #pragma unroll
@@ -87,38 +104,50 @@ struct AdamW {
   }
 };
 
-template <class W, Rounding kRounding>
+template <class S, class W, Rounding kRounding>
 void run_adamw(cudaStream_t stream, const AdamWArgs& args, bool wide) {
-  const AdamW<W, kRounding> body{.master = at<float>(args.master),
-                                 .m = at<float>(args.m),
-                                 .v = at<float>(args.v),
-                                 .grad = at<float>(args.grad),
-                                 .weight = at<W>(args.weight),
-                                 .f = Factors(args),
-                                 .control = args.control_4.defined() ? at<const float>(args.control_4) : nullptr,
-                                 .zero_grad = args.zero_grad,
-                                 .key = args.rounding_key,
-                                 .first_word = static_cast<uint64_t>(args.first_element)};
+  const AdamW<S, W, kRounding> body{.master = at<float>(args.master),
+                                    .grad = at<float>(args.grad),
+                                    .m = at<S>(args.m),
+                                    .v = at<S>(args.v),
+                                    .weight = at<W>(args.weight),
+                                    .f = Factors(args),
+                                    .control = args.control_4.defined() ? at<const float>(args.control_4) : nullptr,
+                                    .zero_grad = args.zero_grad,
+                                    .rounding_key = args.rounding_key,
+                                    .state_key = args.state_key,
+                                    .element = args.element};
   run_elements<kCommonWidth<float>>(stream, "adamw", args.master.numel(), wide, body);
+}
+
+/// By the weight, for moments of type S.
+template <class S>
+void run_adamw(cudaStream_t stream, const AdamWArgs& args) {
+  // A pack that draws must begin with a Philox block, too.
+  const bool draws = args.stochastic_state || args.stochastic_rounding;
+  bool wide = aligned(args.master) && aligned(args.m) && aligned(args.v) && aligned(args.grad) &&
+              (!draws || args.element.in_fours());
+  if (!args.weight.defined() || args.weight.data == args.master.data) {
+    run_adamw<S, float, Rounding::none>(stream, args, wide);
+    return;
+  }
+  wide = wide && aligned(args.weight);
+  if (args.stochastic_rounding) {
+    run_adamw<S, __nv_bfloat16, Rounding::stochastic>(stream, args, wide);
+    return;
+  }
+  with_float(args.weight.dtype,
+             [&](auto tag) { run_adamw<S, typename decltype(tag)::type, Rounding::nearest>(stream, args, wide); });
 }
 
 }  // namespace
 
 void adamw(cudaStream_t stream, const AdamWArgs& args) {
-  const bool has_weight = args.weight.defined() && args.weight.data != args.master.data;
-  bool wide = aligned(args.master) && aligned(args.m) && aligned(args.v) && aligned(args.grad);
-  if (!has_weight) {
-    run_adamw<float, Rounding::none>(stream, args, wide);
-    return;
+  if (args.stochastic_state) {
+    run_adamw<__nv_bfloat16>(stream, args);
+  } else {
+    run_adamw<float>(stream, args);
   }
-  wide = wide && aligned(args.weight);
-  if (args.stochastic_rounding) {
-    // A pack must begin with a Philox block, too.
-    run_adamw<__nv_bfloat16, Rounding::stochastic>(stream, args, wide && args.first_element % 4 == 0);
-    return;
-  }
-  with_float(args.weight.dtype,
-             [&](auto tag) { run_adamw<typename decltype(tag)::type, Rounding::nearest>(stream, args, wide); });
 }
 
 }  // namespace trident::cuda

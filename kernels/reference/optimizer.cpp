@@ -7,16 +7,16 @@
 namespace trident::reference {
 namespace {
 
-/// Element i as stochastic_bf16 rounds its f32 value, with word first + i of the key.
-Values rounded_at_random(const Values& master, const RandomKey& key, int64_t first) {
-  Values weight(master.size());
-  for (size_t i = 0; i < master.size(); ++i) {
+/// Element i as stochastic_bf16 rounds its f32 value, with word element(i) of the key shifted up by `shift`.
+Values rounded_at_random(const Values& x, const RandomKey& key, const ElementIndex& element, int shift) {
+  Values out(x.size());
+  for (size_t i = 0; i < x.size(); ++i) {
     bf16 rounded;
-    rounded.bits = stochastic_bf16(std::bit_cast<uint32_t>(static_cast<float>(master[i])),
-                                   random_u32(key, static_cast<uint64_t>(first) + i));
-    weight[i] = static_cast<double>(static_cast<float>(rounded));
+    rounded.bits = stochastic_bf16(std::bit_cast<uint32_t>(static_cast<float>(x[i])),
+                                   random_u32(key, element(static_cast<int64_t>(i))) << shift);
+    out[i] = static_cast<double>(static_cast<float>(rounded));
   }
-  return weight;
+  return out;
 }
 
 }  // namespace
@@ -41,11 +41,11 @@ void ReferenceOps::adamw(Stream, const AdamWArgs& args) const {
     adamw_update(master[i], m[i], v[i], grad[i] * grad_scale, step);
   }
   store(args.master, master);
-  store(args.m, m);
-  store(args.v, v);
+  store(args.m, args.stochastic_state ? rounded_at_random(m, args.state_key, args.element, 0) : m);
+  store(args.v, args.stochastic_state ? rounded_at_random(v, args.state_key, args.element, 16) : v);
   // From the stored master: the weight is its rounding, not the unrounded value's.
   if (args.stochastic_rounding) {
-    store(args.weight, rounded_at_random(load(args.master), args.rounding_key, args.first_element));
+    store(args.weight, rounded_at_random(load(args.master), args.rounding_key, args.element, 0));
   } else if (args.weight.defined()) {
     store(args.weight, load(args.master));
   }

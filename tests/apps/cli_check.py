@@ -262,6 +262,8 @@ class CliChecks:
         line = r"\s+[\d.]+\s+[\d.]+ G[BF]/s\s+\d+%"
         table = "".join(rf"[\s\S]*{name}{line}" for name in ("gemm up 128x64 dw", "attention backward", "softmax loss, 16 tokens"))
         self.expect("bench of tiny shapes", 0, "bench", "--tiny", "ops", out=[rf"f32 {table}[\s\S]*\nbf16 {table}"])
+        update = rf"bf16 [\s\S]*adamw, 4096 parameters{line}  of x \*= s beside it, [\d.]+ GB/s\n  moments in bf16{line}"
+        self.expect("bench of a tiny update", 0, "bench", "--tiny", "adamw", out=[update])
         self.expect("bench of a GPU without one", 1, "bench", "--device", "cuda", err=["device: cuda"])
 
     def all(self):

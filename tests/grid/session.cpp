@@ -97,7 +97,7 @@ std::string GridCase::name() const {
   return build_string(model.name, ", ", parallel, ", ZeRO ", zero, ", micro-batches of ", micro_batch,
                       precision == "fp32" ? "" : ", " + precision,
                       recompute == "none" ? "" : ", recompute: " + recompute,
-                      offload == "none" ? "" : ", offload: " + offload);
+                      offload == "none" ? "" : ", offload: " + offload, state == "fp32" ? "" : ", moments in " + state);
 }
 
 Session::Session(int ranks, World& world) : world_(&world), all_(world.split(0, "session")) {
@@ -125,14 +125,14 @@ Config Session::config(const GridCase& c) {
       ", offload: ", c.offload, c.offload.starts_with("nvme") ? ", nvme_path: " + directory_ + "/nvme" : "",
       "}\ntrain: {steps: 10, precision: ", c.precision, ", global_batch: ", c.model.global_batch,
       ", micro_batch: ", c.micro_batch, ", grad_clip: 1.0, recompute: ", c.recompute, "}\n",
-      "optimizer: {lr: 3e-3, min_lr: 3e-4, warmup_steps: 4}\n", "data: {tokenizer: {kind: none}, train: [{path: ", data,
-      "}], valid: [{path: ", data, "-valid}], eval_batches: 2}\n",
-      "checkpoint: {async: false}\nout: ", fresh_directory(), "\n");
+      "optimizer: {lr: 3e-3, min_lr: 3e-4, warmup_steps: 4, state_dtype: ", c.state, "}\n",
+      "data: {tokenizer: {kind: none}, train: [{path: ", data, "}], valid: [{path: ", data,
+      "-valid}], eval_batches: 2}\n", "checkpoint: {async: false}\nout: ", fresh_directory(), "\n");
   return load_config_text(yaml, c.name(), {}, 0);
 }
 
 Config Session::reference_config(const GridCase& c) {
-  return config({.model = c.model, .parallel = "", .micro_batch = 4, .precision = c.precision});
+  return config({.model = c.model, .parallel = "", .micro_batch = 4, .precision = c.precision, .state = c.state});
 }
 
 void Session::with_run(const Config& config, const std::function<void(Run&)>& body) {

@@ -45,6 +45,7 @@ struct GridCase {
   std::string precision = "fp32";
   std::string recompute = "none";
   std::string offload = "none";
+  std::string state = "fp32";  ///< dtype of the moments
 
   std::string name() const;
 };

@@ -3,10 +3,13 @@
 // AdamW bound (eps = kEps, g = grad * grad_scale), every step a rounding or two, corrections 1 - beta^t exact enough:
 //   m: kLambda eps (b1 |m0| + (1 - b1) |g|);   v: kLambda eps v (sums of non-negative terms)
 //   master: kLambda eps (|master0| + 2 |update|) + lr_t e_m / (sqrt(v)/sqrt(1 - b2^t) + eps_adam)
+//   m and v rounded at random: one bf16 ulp more, two where the tables differ in a last bit; with beta 1/2 and coarse
+//   operands nothing is rounded before, and they must be the oracle's exactly
 //   weight: as master; rounded at random, it may lie a whole bf16 ulp off, and where a master differs in its last bit
 //   between the tables, two: with a rate of 0 no master does, and the weight must be the oracle's exactly
 //   a gradient that is zeroed, and one that is kept, exactly
 // Totals of n terms in double: kLambda sqrt(n) eps(f64) sum|terms|.
+#include <algorithm>
 #include <cmath>
 
 #include "cases.h"
@@ -30,16 +33,23 @@ struct Spec {
   float rate = 3e-2f;
   int64_t first_element = -1;  ///< from 0: the weight is rounded at random
   Control control = Control::none;
+  enum class State { full, random, exact } state = State::full;  ///< f32, or bf16 rounded at random
+  ElementIndex element = {};                                     ///< of a state rounded at random
+
+  bool half_state() const { return state != State::full; }
+  bool exact() const { return state == State::exact; }
+  float beta1() const { return exact() ? 0.5f : 0.9f; }
+  float beta2() const { return exact() ? 0.5f : 0.95f; }
 };
 
-constexpr float kBeta1 = 0.9f, kBeta2 = 0.95f, kAdamEps = 1e-8f;
+constexpr float kAdamEps = 1e-8f;
 
 Bounds adamw_bounds(const Spec& s, const Oracle& oracle) {
   const Values &master0 = oracle.before("master"), &m0 = oracle.before("m"), &grad = oracle.before("grad");
   const Values &m = oracle.after("m"), &v = oracle.after("v");
-  const double b1 = static_cast<double>(kBeta1), t = static_cast<double>(s.step);
+  const double b1 = static_cast<double>(s.beta1()), t = static_cast<double>(s.step);
   const double rate = static_cast<double>(s.rate) / (1 - std::pow(b1, t));
-  const double root = std::sqrt(1 - std::pow(static_cast<double>(kBeta2), t));
+  const double root = std::sqrt(1 - std::pow(static_cast<double>(s.beta2()), t));
   Values master_bound(m.size()), m_bound(m.size()), v_bound(m.size());
   for (size_t i = 0; i < m.size(); ++i) {
     const double g = std::abs(grad[i] * static_cast<double>(s.grad_scale));
@@ -49,7 +59,14 @@ Bounds adamw_bounds(const Spec& s, const Oracle& oracle) {
     master_bound[i] = kLambda * kEps * (std::abs(master0[i]) + 2 * rate * std::abs(m[i]) / denominator) +
                       rate * m_bound[i] / denominator;
   }
-  Bounds bounds{{"master", master_bound}, {"m", m_bound}, {"v", v_bound}};
+  if (s.state == Spec::State::random) {
+    for (size_t i = 0; i < m.size(); ++i) {
+      m_bound[i] += 2 * 2 * dtype_epsilon(DType::bf16) * std::abs(m[i]);
+      v_bound[i] += 2 * 2 * dtype_epsilon(DType::bf16) * v[i];
+    }
+  }
+  Bounds bounds{{"master", master_bound}};
+  if (!s.exact()) bounds["m"] = m_bound, bounds["v"] = v_bound;
   if (s.weight != Weight::separate) return bounds;
   if (s.first_element < 0) {
     bounds["weight"] = master_bound;
@@ -64,11 +81,34 @@ Bounds adamw_bounds(const Spec& s, const Oracle& oracle) {
 
 /// What step_control would write for the case, rounded to f32.
 Values control_values(const Spec& s) {
-  const double b1 = static_cast<double>(kBeta1), b2 = static_cast<double>(kBeta2), t = static_cast<double>(s.step);
+  const double b1 = static_cast<double>(s.beta1()), b2 = static_cast<double>(s.beta2()),
+               t = static_cast<double>(s.step);
   Values control = {static_cast<double>(s.grad_scale), static_cast<double>(s.rate) / (1 - std::pow(b1, t)),
                     1 / std::sqrt(1 - std::pow(b2, t)), s.control == Control::applied ? 1.0 : 0.0};
   for (double& x : control) x = round_to(DType::f32, x);
   return control;
+}
+
+std::vector<Operand> adamw_operands(const Spec& s, uint64_t seed) {
+  Random random(seed);
+  const DType state = s.half_state() ? DType::bf16 : DType::f32;
+  // Exact: multiples of 2^-8 below 8, so that neither a gradient's square nor a sum here needs more than 24 bits.
+  const auto numbers = [&](DType dtype, double deviation) {
+    Values values = random.normal(dtype, s.n, deviation);
+    if (s.exact()) {
+      for (double& x : values) x = round_to(dtype, std::round(std::clamp(x, -7.0, 7.0) * 256) / 256);
+    }
+    return values;
+  };
+  const double deviation = s.step == 1 ? 0 : 0.1;
+  std::vector<Operand> o;
+  o.push_back({"master", Use::inout, DType::f32, {s.n}, random.normal(DType::f32, s.n)});
+  o.push_back({"m", Use::inout, state, {s.n}, numbers(state, deviation)});
+  o.push_back({"v", Use::inout, state, {s.n}, magnitudes(numbers(state, deviation))});
+  o.push_back({"grad", s.zero_grad ? Use::inout : Use::in, DType::f32, {s.n}, numbers(DType::f32, 1)});
+  if (s.weight == Weight::separate) o.push_back({"weight", Use::out, s.weight_dtype, {s.n}, {}});
+  if (s.control != Control::none) o.push_back({"control", Use::in, DType::f32, {4}, control_values(s)});
+  return o;
 }
 
 Case adamw_case(const Spec& s) {
@@ -81,38 +121,37 @@ Case adamw_case(const Spec& s) {
                         : s.control == Control::applied ? " controlled"
                                                         : " not applied");
   if (s.first_element >= 0) c.name += build_string(" rounded at random from ", s.first_element, " rate ", s.rate);
-  c.operands = [s, seed = seed_of(c.name)] {
-    Random random(seed);
-    std::vector<Operand> o;
-    o.push_back({"master", Use::inout, DType::f32, {s.n}, random.normal(DType::f32, s.n)});
-    o.push_back({"m", Use::inout, DType::f32, {s.n}, random.normal(DType::f32, s.n, s.step == 1 ? 0 : 0.1)});
-    o.push_back(
-        {"v", Use::inout, DType::f32, {s.n}, magnitudes(random.normal(DType::f32, s.n, s.step == 1 ? 0 : 0.1))});
-    o.push_back({"grad", s.zero_grad ? Use::inout : Use::in, DType::f32, {s.n}, random.normal(DType::f32, s.n)});
-    if (s.weight == Weight::separate) o.push_back({"weight", Use::out, s.weight_dtype, {s.n}, {}});
-    if (s.control != Control::none) o.push_back({"control", Use::in, DType::f32, {4}, control_values(s)});
-    return o;
-  };
+  if (s.half_state()) {
+    c.name += s.exact() ? ", exact state in bf16" : ", state in bf16";
+    if (s.element.first > 0) c.name += build_string(" from ", s.element.first);
+    if (s.element.columns > 0) {
+      c.name += build_string(", rows of ", s.element.columns, " in ", s.element.stride, " from ", s.element.lead);
+    }
+  }
+  c.operands = [s, seed = seed_of(c.name)] { return adamw_operands(s, seed); };
   c.run = [s](const Ops& ops, Arguments& t) {
-    ops.adamw(t.stream(), {.master = t["master"],
-                           .m = t["m"],
-                           .v = t["v"],
-                           .grad = t["grad"],
-                           .weight = s.weight == Weight::separate ? t["weight"]
-                                     : s.weight == Weight::alias  ? t["master"]
-                                                                  : Tensor(),
-                           .lr = s.rate,
-                           .beta1 = kBeta1,
-                           .beta2 = kBeta2,
-                           .eps = kAdamEps,
-                           .weight_decay = s.weight_decay,
-                           .grad_scale = s.control == Control::none ? s.grad_scale : 77.0f,  // replaced by control
-                           .step = s.control == Control::none ? s.step : 123,
-                           .zero_grad = s.zero_grad,
-                           .stochastic_rounding = s.first_element >= 0,
-                           .rounding_key = {99, static_cast<uint32_t>(s.step), random_purpose("rounding case")},
-                           .first_element = std::max<int64_t>(s.first_element, 0),
-                           .control_4 = s.control == Control::none ? Tensor() : t["control"]});
+    ops.adamw(t.stream(),
+              {.master = t["master"],
+               .m = t["m"],
+               .v = t["v"],
+               .grad = t["grad"],
+               .weight = s.weight == Weight::separate ? t["weight"]
+                         : s.weight == Weight::alias  ? t["master"]
+                                                      : Tensor(),
+               .lr = s.rate,
+               .beta1 = s.beta1(),
+               .beta2 = s.beta2(),
+               .eps = kAdamEps,
+               .weight_decay = s.weight_decay,
+               .grad_scale = s.control == Control::none ? s.grad_scale : 77.0f,  // replaced by control
+               .step = s.control == Control::none ? s.step : 123,
+               .zero_grad = s.zero_grad,
+               .stochastic_rounding = s.first_element >= 0,
+               .stochastic_state = s.half_state(),
+               .rounding_key = {99, static_cast<uint32_t>(s.step), random_purpose("rounding case")},
+               .state_key = {99, static_cast<uint32_t>(s.step), random_purpose("rounding case, state")},
+               .element = s.half_state() ? s.element : ElementIndex{.first = std::max<int64_t>(s.first_element, 0)},
+               .control_4 = s.control == Control::none ? Tensor() : t["control"]});
   };
   // What is not applied changes nothing: exactly.
   c.bounds = [s](const Oracle& oracle) { return s.control == Control::skipped ? Bounds{} : adamw_bounds(s, oracle); };
@@ -145,10 +184,42 @@ Case total_case(bool squares, int64_t n, DType dtype) {
   return c;
 }
 
+/// Moments in bf16, with each kind of weight and of control, at each place in a parameter.
+void add_half_state(std::vector<Case>& list) {
+  using State = Spec::State;
+  // The whole parameter, the middle of a Philox block, beyond 32 bits; parts of rows, in whole blocks and ragged.
+  const ElementIndex elements[] = {{},
+                                   {.first = 1027},
+                                   {.first = int64_t{5} << 32},
+                                   {.first = 24, .lead = 4, .columns = 8, .stride = 32},
+                                   {.first = 1001, .lead = 5, .columns = 7, .stride = 23},
+                                   {.first = 3, .lead = 1999, .columns = 2000, .stride = 4001}};
+  for (const int64_t n : {1, 7, 33, 1001, 2050}) {
+    for (const ElementIndex& element : elements) {
+      for (const State state : {State::random, State::exact}) {
+        const auto add = [&](Weight weight, DType dtype, int64_t first_element, Control control) {
+          const float decay = 0.1f, scale = 0.5f, rate = 3e-2f;
+          list.push_back(adamw_case(
+              {n, weight, dtype, 2, n % 2 == 0, decay, scale, rate, first_element, control, state, element}));
+        };
+        add(Weight::separate, DType::bf16, -1, Control::none);
+        add(Weight::separate, DType::bf16, element.first, Control::none);
+        if (n != 7 && n != 1001) continue;
+        add(Weight::alias, DType::f32, -1, Control::applied);
+        add(Weight::absent, DType::f32, -1, Control::none);
+        add(Weight::separate, DType::f16, -1, Control::applied);
+        add(Weight::separate, DType::bf16, element.first, Control::applied);
+        add(Weight::alias, DType::f32, -1, Control::skipped);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<Case> optimizer_cases() {
   std::vector<Case> list;
+  add_half_state(list);
   for (const int64_t n : {1, 7, 16, 33, 1001}) {
     for (const int64_t step : {1, 2, 1000}) {
       list.push_back(adamw_case({n, Weight::absent, DType::f32, step, false, 0.1f, 1.0f}));

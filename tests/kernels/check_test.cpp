@@ -315,13 +315,21 @@ TEST_CASE("adamw's and the totals' rules") {
         adamw_args(), [](const AdamWArgs& a) { check(a); }, change, text);
   };
   rule([](AdamWArgs& a) { a.master = dry(kHalf, {7}); }, "master is flat, f32");
-  rule([](AdamWArgs& a) { a.grad = dry(kFull, {8}); }, "m, v and grad are like master");
+  rule([](AdamWArgs& a) { a.grad = dry(kFull, {8}); }, "grad is like master");
+  rule([](AdamWArgs& a) { a.v = dry(DType::bf16, {7}); }, "m and v are as long as master, of one dtype");
+  rule([](AdamWArgs& a) { a.m = a.v = dry(DType::bf16, {8}); }, "m and v are as long as master, of one dtype");
+  rule([](AdamWArgs& a) { a.m = a.v = dry(DType::bf16, {7}); }, "or bf16 with stochastic rounding of the state");
+  rule([](AdamWArgs& a) { a.stochastic_state = true; }, "or bf16 with stochastic rounding of the state");
+  rule([](AdamWArgs& a) { a.m = a.v = dry(DType::f16, {7}), a.stochastic_state = true; },
+       "or bf16 with stochastic rounding of the state");
   rule([](AdamWArgs& a) { a.weight = dry(kHalf, {8}); }, "weight is as long as master");
   rule([](AdamWArgs& a) { a.step = 0; }, "step counts from 1");
   rule([](AdamWArgs& a) { a.stochastic_rounding = true, a.weight = dry(DType::f16, {7}); },
        "stochastic rounding makes a bf16 weight");
-  rule([](AdamWArgs& a) { a.stochastic_rounding = true, a.weight = dry(DType::bf16, {7}), a.first_element = -1; },
-       "first_element is not negative");
+  rule([](AdamWArgs& a) { a.element.first = -1; }, "an element's index is not negative");
+  rule([](AdamWArgs& a) { a.element = {.first = 0, .lead = 4, .columns = 4, .stride = 8}; },
+       "the first row has elements behind its lead");
+  rule([](AdamWArgs& a) { a.element = {.first = 0, .lead = 0, .columns = 4, .stride = 3}; }, "rows do not overlap");
   const Tensor out = dry(DType::f64, {1}), x = dry(kHalf, {2, 2});
   CHECK(refusal([&] { check_total("sum", out, x); }) == "");
   CHECK(refusal([&] { check_total("sum", dry(kFull, {1}), x); }).find("sum: out is f64[1]") != std::string::npos);

@@ -3,6 +3,7 @@
 // themselves.
 #include <omp.h>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <string>
@@ -146,5 +147,14 @@ TEST_CASE("the GEMM peak is a positive speed in each dtype") {
     const double peak = measure_gemm_peak(dtype, 0.0);
     CHECK(peak > 1e6);
     CHECK(peak < 1e15);
+  }
+}
+
+TEST_CASE("the memory stream visits every element once") {
+  for (const int64_t n : {1, 15, 17, 100'003}) {
+    std::vector<float> x(static_cast<size_t>(n + 1), 3.0f);
+    stream_through(x.data(), n, 2.0f);
+    CHECK(std::all_of(x.begin(), x.end() - 1, [](float value) { return value == 6.0f; }));
+    CHECK(x.back() == 3.0f);
   }
 }

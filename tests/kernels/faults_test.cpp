@@ -47,6 +47,8 @@ enum class Fault {
   adamw_skips_bias_correction,
   adamw_rounds_to_nearest,
   adamw_rounds_by_the_local_index,
+  adamw_ignores_rows,
+  adamw_rounds_state_by_weight_key,
   adamw_ignores_control,
   step_sums_counts_others,
   step_control_does_not_clip,
@@ -184,7 +186,9 @@ class FaultyOps final : public Ops {
     if (is(Fault::adamw_forgets_grad_scale)) a.grad_scale = 1;
     if (is(Fault::adamw_skips_bias_correction)) a.step = 1'000'000;
     if (is(Fault::adamw_rounds_to_nearest)) a.stochastic_rounding = false;
-    if (is(Fault::adamw_rounds_by_the_local_index)) a.first_element = 0;
+    if (is(Fault::adamw_rounds_by_the_local_index)) a.element.first = 0;
+    if (is(Fault::adamw_ignores_rows)) a.element.columns = 0;
+    if (is(Fault::adamw_rounds_state_by_weight_key)) a.state_key = a.rounding_key;
     if (is(Fault::adamw_ignores_control)) a.control_4 = {};
     right_->adamw(s, a);
   }
@@ -293,6 +297,9 @@ TEST_CASE("every planted fault is refused by its family's cases") {
       {Fault::adamw_skips_bias_correction, optimizer_cases, "adamw 33"},
       {Fault::adamw_rounds_to_nearest, optimizer_cases, "rate 0"},
       {Fault::adamw_rounds_by_the_local_index, optimizer_cases, "rate 0"},
+      {Fault::adamw_rounds_by_the_local_index, optimizer_cases, "exact state"},
+      {Fault::adamw_ignores_rows, optimizer_cases, "rows of"},
+      {Fault::adamw_rounds_state_by_weight_key, optimizer_cases, "exact state"},
       {Fault::adamw_ignores_control, optimizer_cases, "not applied"},
       {Fault::step_sums_counts_others, step_cases, "step_sums"},
       {Fault::step_control_does_not_clip, step_cases, "clips"},

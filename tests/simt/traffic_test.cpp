@@ -249,6 +249,9 @@ TEST_CASE("traffic: AdamW", "[traffic]") {
   measure(" bf16, zero_grad, control", kState + 2 + kFloat);
   args.stochastic_rounding = true;
   measure(" bf16, zero_grad, control, stochastic", kState + 2 + kFloat);
+  args.stochastic_state = true;
+  args.m = bench.tensor(DType::bf16, {kLength}), args.v = bench.tensor(DType::bf16, {kLength});
+  measure(" bf16, zero_grad, control, stochastic, moments too", kState - 2 * kFloat + 2 + kFloat);
 }
 
 TEST_CASE("traffic: sums", "[traffic]") {
