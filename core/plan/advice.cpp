@@ -169,8 +169,10 @@ std::string describe(const Candidate& candidate, const Fit& before, const Fit& a
   for (const Claim& claim : before.claims) {
     const Claim* now = after.of(claim.kind);
     if (claim.fits() || now == nullptr) continue;
-    bytes += build_string(claim.kind == MemoryKind::device ? "device " : "host ", format_bytes(now->wanted),
-                          " instead of ", format_bytes(claim.wanted), "; ");
+    bytes += build_string(claim.kind == MemoryKind::device ? "device "
+                          : claim.kind == MemoryKind::host ? "host "
+                                                           : "files ",
+                          format_bytes(now->wanted), " instead of ", format_bytes(claim.wanted), "; ");
   }
   return join(candidate.settings) + " (" + bytes + join(candidate.prices, "; ") + ")";
 }

@@ -15,8 +15,9 @@ void keep_shorter(std::optional<Claim>& kept, Claim claim) {
 }
 
 std::string where(const Claim& claim) {
-  return build_string(claim.kind == MemoryKind::device ? "device memory of rank" : "host memory of rank",
-                      claim.ranks.size() > 1 ? "s " : " ", rank_ranges(claim.ranks));
+  constexpr const char* kNames[] = {"device memory of rank", "host memory of rank", "files of rank"};
+  return build_string(kNames[static_cast<size_t>(claim.kind)], claim.ranks.size() > 1 ? "s " : " ",
+                      rank_ranges(claim.ranks));
 }
 
 std::string line(const Claim& claim) {
@@ -58,12 +59,12 @@ const Claim* Fit::of(MemoryKind kind) const {
 Fit fit(const std::vector<RankNeed>& needs, const std::vector<RankPlace>& places) {
   ensure(needs.size() == places.size(), "every rank has a place");
   struct Host {
-    int64_t wanted = 0;
-    std::optional<Limit> limit;
+    int64_t wanted = 0, file = 0;
+    std::optional<Limit> limit, disk;
     std::vector<int> ranks;
   };
   std::map<std::string, Host> hosts;
-  std::optional<Claim> device, shared;
+  std::optional<Claim> device, shared, files;
   for (size_t i = 0; i < needs.size(); ++i) {
     const int rank = static_cast<int>(i);
     if (places[i].device) {
@@ -72,15 +73,20 @@ Fit fit(const std::vector<RankNeed>& needs, const std::vector<RankPlace>& places
     }
     Host& host = hosts[places[i].host];
     host.wanted += needs[i].host;
+    host.file += needs[i].file;
+    host.disk = least(host.disk, places[i].disk);
     host.limit = least(host.limit, places[i].shared);
     host.ranks.push_back(rank);
   }
   for (const auto& [name, host] : hosts) {
+    if (host.disk && host.file > 0) {
+      keep_shorter(files, {.kind = MemoryKind::file, .ranks = host.ranks, .wanted = host.file, .limit = *host.disk});
+    }
     if (!host.limit) continue;
     keep_shorter(shared, {.kind = MemoryKind::host, .ranks = host.ranks, .wanted = host.wanted, .limit = *host.limit});
   }
   Fit result;
-  for (const auto& claim : {device, shared}) {
+  for (const auto& claim : {device, shared, files}) {
     if (claim) result.claims.push_back(*claim);
   }
   return result;

@@ -20,6 +20,7 @@ struct RankPlace {
   std::string host;             ///< ranks with equal names share the host's memory
   std::optional<Limit> device;  ///< of this rank alone
   std::optional<Limit> shared;  ///< of the host; where its ranks say different things the least holds
+  std::optional<Limit> disk;    ///< of the host's file system under zero.nvme_path; the same
 };
 
 /// memory.device_limit, when it is set.
@@ -29,7 +30,7 @@ std::optional<Limit> device_limit(const Config&);
 std::vector<RankPlace> uniform_places(int ranks, int ranks_per_host, const std::optional<Limit>& device,
                                       const std::optional<Limit>& host);
 
-enum class MemoryKind : uint8_t { device, host };
+enum class MemoryKind : uint8_t { device, host, file };
 
 /// What is wanted of one kind of memory where it is shortest.
 struct Claim {

@@ -105,6 +105,7 @@ RankPlan plan_rank(const Config& config, int rank, const Ops& ops) {
   plan.device_bytes = bytes_at(plan.rows, Place::device);
   plan.host_bytes = bytes_at(plan.rows, Place::host);
   plan.pinned_bytes = bytes_at(plan.rows, Place::pinned);
+  plan.file_bytes = engine.state.file_bytes();
   if (config.checkpoint.async) plan.staging_bytes = state_bytes(engine.store);
   return plan;
 }
@@ -120,7 +121,8 @@ Plan make_plan(const Config& config, const Ops& ops) {
 
 RankNeed need_of(const RankPlan& plan, const Config& config) {
   RankNeed need{.device = static_cast<int64_t>(plan.device_bytes),
-                .host = static_cast<int64_t>(plan.host_bytes + plan.pinned_bytes + plan.staging_bytes)};
+                .host = static_cast<int64_t>(plan.host_bytes + plan.pinned_bytes + plan.staging_bytes),
+                .file = static_cast<int64_t>(plan.file_bytes)};
   // Emulated GPUs live on the processor.
   if (config.device != DeviceKind::cuda) need.host += need.device;
   return need;
@@ -150,6 +152,7 @@ std::string describe(const RankPlan& plan) {
     const size_t bytes = bytes_at(plan.rows, place);
     if (bytes > 0 || place == Place::device) row(total, bytes);
   }
+  if (plan.file_bytes > 0) row("file, in zero.nvme_path", plan.file_bytes);
   if (plan.staging_bytes > 0) row("host, while a checkpoint is written", plan.staging_bytes);
   return out.str();
 }

@@ -30,6 +30,7 @@ struct RankPlan {
   size_t device_bytes = 0;
   size_t host_bytes = 0;     ///< host memory that holds state (zero.offload)
   size_t pinned_bytes = 0;   ///< host memory that the device copies from and to
+  size_t file_bytes = 0;     ///< of the file in zero.nvme_path
   size_t staging_bytes = 0;  ///< host memory of an asynchronous checkpoint; 0 when checkpoints are synchronous
 
   /// The same parts, and the same bytes in every row.
@@ -60,7 +61,7 @@ size_t bytes_at(const std::vector<PlanRow>&, Place);
 /// What a rank takes of each kind of memory. Where the device is the processor, its memory is the host's too: `host`
 /// then holds `device` as well.
 struct RankNeed {
-  int64_t device = 0, host = 0;
+  int64_t device = 0, host = 0, file = 0;
 };
 RankNeed need_of(const RankPlan&, const Config&);
 std::vector<RankNeed> needs_of(const Plan&, const Config&);

@@ -36,6 +36,7 @@ std::vector<RankPlace> gather_places(const RankPlace& mine, Communicator& all) {
   pack(packed, mine.host);
   pack(packed, mine.device);
   pack(packed, mine.shared);
+  pack(packed, mine.disk);
   std::vector<RankPlace> places;
   for (const auto& bytes : all.all_gather_bytes(packed)) {
     std::istringstream in(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
@@ -43,6 +44,7 @@ std::vector<RankPlace> gather_places(const RankPlace& mine, Communicator& all) {
     std::getline(in, place.host);
     place.device = unpack_limit(in);
     place.shared = unpack_limit(in);
+    place.disk = unpack_limit(in);
   }
   return places;
 }
@@ -61,8 +63,11 @@ std::optional<Limit> device_limit(const Config& config, const World& world) {
 
 MemoryCheck::MemoryCheck(const Config& config, World& world, const HostFacts& facts)
     : world_(world), all_(world.split(0, "memory check")) {
-  places_ =
-      gather_places({.host = world.host(), .device = device_limit(config, world), .shared = host_limit(facts)}, *all_);
+  places_ = gather_places({.host = world.host(),
+                           .device = device_limit(config, world),
+                           .shared = host_limit(facts),
+                           .disk = config.zero.nvme_path.empty() ? std::nullopt : disk_limit(config.zero.nvme_path)},
+                          *all_);
 }
 
 Fit MemoryCheck::fit_together(const Config& config) {

@@ -69,6 +69,22 @@ TEST_CASE("a device is one rank's, a host all its ranks'; the shortest of each i
   CHECK(!found.fits());
 }
 
+TEST_CASE("the files of a host's ranks share its disk") {
+  const Limit disk{3 * kGiB, "free space of /scratch"};
+  const RankNeed each{.device = 0, .host = 0, .file = 2 * kGiB};
+  const RankPlace a{.host = "a", .device = {}, .shared = {}, .disk = disk},
+      b{.host = "b", .device = {}, .shared = {}, .disk = disk};
+  CHECK(fit({each, each}, {a, b}).fits());
+  CHECK(lines_of(fit({each, each}, {a, a})) ==
+        std::vector<std::string>{
+            "files of ranks 0-1: 4.0 GiB wanted, 3.0 GiB there (free space of /scratch): 1.0 GiB short"});
+  // Three fp32 states a parameter, in whole chunks.
+  const Config config = gpt2(1, {"zero.offload=nvme", "zero.nvme_path=/scratch"});
+  const RankNeed planned_need = needs_of(make_plan(config, *planning_ops(config)), config)[0];
+  CHECK(planned_need.file >= 12 * int64_t{124439808});
+  CHECK(planned_need.file < 13 * int64_t{124439808} + (int64_t{12} << 20) * 14);
+}
+
 TEST_CASE("what is exactly there fits, and an unknown limit limits nothing") {
   CHECK(on_device(2 * kGiB).fits());
   CHECK(!on_device(2 * kGiB + 1).fits());
