@@ -16,7 +16,7 @@ TEST_CASE("all mistakes come at once, each with its place") {
       "  hidden: 100\n"
       "  heads: 12\n"
       "parallel: {tensor: 5}\n"
-      "zero: {offload: host}\n"
+      "zero: {offload: nvme}\n"
       "train:\n"
       "  global_batch: 30\n"
       "  micro_batch: 4\n";
@@ -31,7 +31,7 @@ TEST_CASE("all mistakes come at once, each with its place") {
       "head_dim\n"
       "c.yaml:9:17: train.global_batch: global_batch = 30 is not a multiple of micro_batch = 4 x data = 1 (4); the "
       "nearest are 28 or 32\n"
-      "c.yaml:7:17: zero.offload: host is not in this build; the nearest that works is none");
+      "c.yaml:7:17: zero.offload: offload: nvme needs a directory on a fast local disk; set zero.nvme_path");
 }
 
 TEST_CASE("one mistake is not reported twice by the checks that depend on it") {

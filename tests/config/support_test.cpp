@@ -20,8 +20,6 @@ TEST_CASE("what this build lacks is refused at its place, with the nearest that 
       {"parallel.context=2",
        "parallel.context: 2 is not in this build; the nearest that works is 1, with a larger tensor"},
       {"parallel.expert=2", "parallel.expert: 2 is not in this build; the nearest that works is 1"},
-      {"zero.offload=host", "zero.offload: host is not in this build; the nearest that works is none"},
-      {"zero.offload=nvme", "zero.offload: nvme is not in this build; the nearest that works is none"},
       {"train.precision=fp16", "train.precision: fp16 is not in this build; the nearest that works is bf16"},
       {"data.tokenizer.kind=gpt2",
        "data.tokenizer.kind: gpt2 is not in this build; the nearest that works is byte, or none for data that is "
