@@ -206,6 +206,7 @@ class Mutator:
 
     def host_line(self, path, number, line, _):
         line = self.statement(path, number, line, r"(ex\.)?device_?\.wait\(.*\);", "event wait")
+        line = self.statement(path, number, line, r"store_\.before_write\(.*\);", "event wait")
         line = self.statement(path, number, line, r"(shared_\.)?device_?(\.|->)synchronize\(.*\);", "host wait")
         line = self.statement(path, number, line, r"check_cuda\(cuda(Event|Stream)Synchronize[^;]*;", "host wait")
         return self.statement(path, number, line, r"check_cuda\(cudaStreamWaitEvent.*\);", "event wait")

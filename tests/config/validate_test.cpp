@@ -82,6 +82,38 @@ TEST_CASE("positions reach to the end of the context, and rope's base needs rope
   check_cases(cases);
 }
 
+TEST_CASE("sharding and offload fit together") {
+  const Case cases[] = {
+      {{"zero.stage=0", "zero.shard_group=2"},
+       8,
+       "--set zero.shard_group=2: zero.shard_group: stage 0 has no shards to share out; set zero.stage to 1, 2 or 3, "
+       "or "
+       "remove shard_group"},
+      {{"zero.stage=1", "zero.shard_group=3"},
+       8,
+       "--set zero.shard_group=3: zero.shard_group: 3 does not divide data = 2; legal are 1, 2"},
+      {{"zero.nvme_path=/scratch"},
+       8,
+       "--set zero.nvme_path=/scratch: zero.nvme_path: has no effect with offload: none; remove it or set "
+       "zero.offload: "
+       "nvme"},
+      {{"zero.delayed_update=true"},
+       8,
+       "--set zero.delayed_update=true: zero.delayed_update: is for an update beside the device; set zero.offload: "
+       "host "
+       "or nvme, or remove it"},
+      {{"zero.stage=2", "zero.offload=host", "zero.offload_parameters=host"},
+       8,
+       "--set zero.offload_parameters=host: zero.offload_parameters: offloads the shards of the weights, which stage 2 "
+       "does not make; set zero.stage: 3 (it works on one data rank, too), or remove it"},
+      {{"zero.stage=3", "zero.offload_parameters=host"},
+       8,
+       "--set zero.offload_parameters=host: zero.offload_parameters: needs the update where the weights are; set "
+       "zero.offload: host, or remove it"},
+  };
+  check_cases(cases);
+}
+
 TEST_CASE("the pipeline has layers for every chunk, but they need not divide evenly") {
   const Case cases[] = {
       {{"model.layers=1"},
@@ -89,26 +121,6 @@ TEST_CASE("the pipeline has layers for every chunk, but they need not divide eve
        "--set model.layers=1: model.layers: 1 layers can't fill pipeline = 2 x virtual_stages = 1 = 2 chunks; have 2 "
        "layers or more, or fewer stages"},
       {{"model.layers=5"}, 8, ""},
-      {{"zero.stage=0", "zero.shard_group=2"},
-       "--set zero.shard_group=2: zero.shard_group: stage 0 has no shards to share out; set zero.stage to 1, 2 or 3, "
-       "or "
-       "remove shard_group"},
-      {{"zero.stage=1", "zero.shard_group=3"},
-       "--set zero.shard_group=3: zero.shard_group: 3 does not divide data = 2; legal are 1, 2"},
-      {{"zero.nvme_path=/scratch"},
-       "--set zero.nvme_path=/scratch: zero.nvme_path: has no effect with offload: none; remove it or set "
-       "zero.offload: "
-       "nvme"},
-      {{"zero.delayed_update=true"},
-       "--set zero.delayed_update=true: zero.delayed_update: is for an update beside the device; set zero.offload: "
-       "host "
-       "or nvme, or remove it"},
-      {{"zero.stage=2", "zero.offload=host", "zero.offload_parameters=host"},
-       "--set zero.offload_parameters=host: zero.offload_parameters: offloads the shards of the weights, which stage 2 "
-       "does not make; set zero.stage: 3 (it works on one data rank, too), or remove it"},
-      {{"zero.stage=3", "zero.offload_parameters=host"},
-       "--set zero.offload_parameters=host: zero.offload_parameters: needs the update where the weights are; set "
-       "zero.offload: host, or remove it"},
       {{"parallel.virtual_stages=2"},
        8,
        "--set parallel.virtual_stages=2: parallel.virtual_stages: virtual_stages = 2 needs schedule: interleaved, not "
