@@ -31,7 +31,7 @@ TEST_CASE("all mistakes come at once, each with its place") {
       "head_dim\n"
       "c.yaml:9:17: train.global_batch: global_batch = 30 is not a multiple of micro_batch = 4 x data = 1 (4); the "
       "nearest are 28 or 32\n"
-      "c.yaml:7:17: zero.offload: offload: nvme needs a directory on a fast local disk; set zero.nvme_path");
+      "c.yaml:7:17: zero.nvme_path: offload: nvme needs a directory on a fast local disk; set zero.nvme_path");
 }
 
 TEST_CASE("one mistake is not reported twice by the checks that depend on it") {
