@@ -44,7 +44,7 @@ FAMILIES = [("attention_plain", "cuda: attention", PLAIN_CASES),
             ("pointwise", "[elementwise],[dropout]", []),
             ("", "[elementwise],[activation],[dropout],[optimizer],[loss]", [])]
 HOST = ["core/run/run.cpp", "core/train/state.cpp", "core/train/zero_store.cpp", "core/train/executor.cpp",
-        "core/train/gradient_offload.cpp", "core/train/optimizer_state.cpp",
+        "core/train/gradient_offload.cpp", "core/train/input_offload.cpp", "core/train/optimizer_state.cpp",
         "core/train/optimizer.cpp", "core/model/linear.cpp", "core/comm/nccl_comm.cpp", "core/device/cuda_device.cpp"]
 
 # The driver makes copies of pageable memory wait; the device's contract does not. Freed memory is filled.

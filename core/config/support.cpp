@@ -24,6 +24,8 @@ std::vector<Problem> unsupported(const Config& c) {
       {c.parallel.context > 1, "parallel.context", std::to_string(c.parallel.context), "1, with a larger tensor"},
       {c.parallel.expert > 1, "parallel.expert", std::to_string(c.parallel.expert), "1"},
       {c.zero.offload_parameters == Offload::nvme, "zero.offload_parameters", name(c.zero.offload_parameters), "host"},
+      {c.train.offload_activations == Offload::nvme, "train.offload_activations", name(c.train.offload_activations),
+       "host"},
       {c.train.precision == Precision::fp16, "train.precision", name(c.train.precision), "bf16"},
       {c.data.tokenizer.kind == TokenizerKind::sentencepiece || c.data.tokenizer.kind == TokenizerKind::gpt2,
        "data.tokenizer.kind", name(c.data.tokenizer.kind), "byte, or none for data that is tokens already"},

@@ -18,6 +18,7 @@ struct TrainConfig {
   Precision precision = Precision::bf16;
   int64_t seed = 1234;
   Recompute recompute = Recompute::none;
+  Offload offload_activations = Offload::none;
   AttentionSource attention_kernel = AttentionSource::automatic;
   double grad_clip = 1.0;
   int64_t max_bad_steps = 5;
@@ -54,6 +55,12 @@ struct TrainConfig {
                                      "arithmetic, the same result bit for bit. auto: the least that fits "
                                      "memory.device_limit (unset: a GPU's free memory, or the host's where the "
                                      "processor is the device), chosen by the plan."});
+    visit(
+        self.offload_activations,
+        {.name = "offload_activations",
+         .group = FieldGroup::performance,
+         .effect = "With recompute: full: the inputs of the layers, all that it keeps, wait in host memory; the device "
+                   "holds two at a time."});
     visit(self.attention_kernel,
           {.name = "attention_kernel",
            .group = FieldGroup::performance,

@@ -195,6 +195,11 @@ class Checker {
   }
 
   void check_zero() {
+    if (c_.train.offload_activations != Offload::none && c_.train.recompute != Recompute::full) {
+      fail({"train.offload_activations", "train.recompute"},
+           "is for the inputs of layers that recompute: full keeps; with ", enum_name(c_.train.recompute),
+           " set train.recompute: full, or remove it");
+    }
     const ZeroConfig& z = c_.zero;
     const std::vector<std::string> group_keys = {"zero.shard_group", "parallel.data", "zero.stage"};
     if (z.shard_group > 0 && z.stage == 0) {

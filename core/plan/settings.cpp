@@ -106,6 +106,7 @@ EngineOptions engine_options_of(const Config& c) {
                        .dtype = dtype,
                        .seed = static_cast<uint64_t>(c.train.seed),
                        .recompute = c.train.recompute == Recompute::full,
+                       .offload_inputs = c.train.offload_activations != Offload::none,
                        .redo_cheap = c.train.recompute == Recompute::selective},
           .zero = {.dtype = dtype,
                    .state_dtype = c.optimizer.state_dtype == StateDtype::bf16 ? DType::bf16 : DType::f32,

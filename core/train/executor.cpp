@@ -66,13 +66,17 @@ Executor::Sizes Executor::measure() const {
   const auto tensor = make_dry_communicator("tensor", grid_.at.tensor, grid_.topology.tensor);
   DryStore store(stage_.layouts(grid_.topology.shards()), options_.dtype);
   Ledger ledger;
-  Arena scratch;
+  Arena scratch, host;
+  InputOffload inputs(options_.dtype, rows_, stage_.shape().hidden, *device);
   std::vector<int64_t> rows(static_cast<size_t>(max_logit_rows()), 0);
   for (int chunk = 0; chunk < stage_.chunks(); ++chunk) {
     for (const HeadMode mode : {HeadMode::train, HeadMode::logits}) {
       Saved saved{Arena{}};
       Redo redo;
       redo.input_TD = Tensor(nullptr, options_.dtype, {tokens_, stage_.shape().hidden});
+      if (options_.offload_inputs) redo.inputs = &inputs;
+      host.release_to(0);
+      inputs.use(host);
       Redo* const redone = options_.recompute ? &redo : nullptr;
       Exec ex{.ops = device->ops(),
               .device = *device,
@@ -96,6 +100,7 @@ Executor::Sizes Executor::measure() const {
     }
   }
   sizes.scratch = scratch.peak();
+  sizes.host = host.peak();
   return sizes;
 }
 
@@ -120,6 +125,11 @@ void Executor::allocate() {
     Arena arena(slot.memory.data(), slot.memory.bytes(), slot.memory.place());
     if (any_input) slot.input_RD = arena.alloc(options_.dtype, {rows_, shape.hidden});
     slot.saved = saved_over_rest(slot.memory, arena);
+    if (options_.offload_inputs) {
+      slot.host_memory =
+          device_.alloc(sizes.host, Place::pinned, build_string("inputs of layers, on the host: slot ", i));
+      slot.host = Arena(slot.host_memory.data(), slot.host_memory.bytes(), Place::pinned);
+    }
 
     slot.ids_memory = device_.alloc(2 * id_bytes, Place::device, build_string("tokens: slot ", i));
     slot.ids_staging = device_.alloc(2 * id_bytes, Place::pinned, build_string("tokens, on the host: slot ", i));
@@ -154,6 +164,9 @@ void Executor::allocate_redo(size_t saved_bytes) {
   Arena arena(redo_memory_.data(), redo_memory_.bytes(), redo_memory_.place());
   redo_.input_TD = arena.alloc(options_.dtype, {input_TD.dim[0], input_TD.dim[1]});
   redo_.saved = saved_over_rest(redo_memory_, arena);
+  if (!options_.offload_inputs) return;
+  inputs_ = std::make_unique<InputOffload>(options_.dtype, rows_, stage_.shape().hidden, device_);
+  redo_.inputs = inputs_.get();
 }
 
 Exec Executor::exec(HeadMode mode, int64_t step, const Slot& slot) {
@@ -269,6 +282,8 @@ void Executor::take(Slot& slot) {
   if (slot.sending) device_.wait(device_.stream(Role::compute), slot.sent);
   slot.sending = false;
   slot.saved.reset();
+  slot.host.release_to(0);
+  if (inputs_) inputs_->use(slot.host);
 }
 
 void Executor::backward(Slot& slot, const Instr& instr, int64_t step) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -21,8 +22,9 @@ struct ExecutorOptions {
   int64_t micro_batch = 1;  ///< sequences
   DType dtype = DType::f32;
   uint64_t seed = 0;
-  bool recompute = false;   ///< layers keep their inputs only
-  bool redo_cheap = false;  ///< Exec::redo_cheap
+  bool recompute = false;       ///< layers keep their inputs only
+  bool offload_inputs = false;  ///< in host memory; with recompute
+  bool redo_cheap = false;      ///< Exec::redo_cheap
 };
 
 /// This rank's part of a pass over a global batch: zero on ranks that do not hold the loss (all stages but the last,
@@ -64,6 +66,8 @@ class Executor {
   struct Slot {
     Memory memory;
     Saved saved{Arena{}};
+    Memory host_memory;
+    Arena host;  ///< inputs of layers that are in host memory
     Tensor input_RD, output_RD;
     Memory ids_memory, ids_staging;
     Tensor tokens_T, targets_T;
@@ -77,7 +81,7 @@ class Executor {
   void allocate();
   void allocate_redo(size_t saved_bytes);
   struct Sizes {
-    size_t saved = 0, scratch = 0, redo = 0;  ///< bytes
+    size_t saved = 0, scratch = 0, redo = 0, host = 0;  ///< bytes
   };
   Sizes measure() const;
   Redo* redo() { return options_.recompute ? &redo_ : nullptr; }
@@ -109,6 +113,7 @@ class Executor {
   std::vector<Slot> slots_;
   Memory scratch_memory_, gradient_memory_[2], loss_memory_, logits_memory_, redo_memory_;
   Redo redo_;
+  std::unique_ptr<InputOffload> inputs_;
   Arena scratch_;
   Tensor gradient_RD_[2];  // received gradients, in turn; backward works in place and sends from here
   Event gradient_sent_[2];

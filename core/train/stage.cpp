@@ -37,8 +37,12 @@ Tensor Stage::forward_dropping(Exec& ex, int64_t block, bool layer_follows, cons
   redo.saved.reset();
   const Tensor y_RD = module(block).forward(ex, params, x_RD, redo.saved);
   const bool parts = keeps_parts(ex.tokens());
-  if (parts) {
-    const int64_t rows = x_RD.dim[0] / shape_.tensor, first = ex.tensor.rank() * rows;
+  const int64_t rows = x_RD.dim[0] / (parts ? shape_.tensor : 1), first = parts ? ex.tensor.rank() * rows : 0;
+  if (redo.inputs != nullptr) {
+    const bool comes_back = ex.micro.mode == HeadMode::train;
+    if (comes_back) saved.push(redo.inputs->send(x_RD.rows(first, first + rows), x_RD, ex.stream));
+    if (layer_follows) return redo.inputs->keep(y_RD, ex.stream);
+  } else if (parts) {
     const Tensor mine = saved.alloc(x_RD.dtype, {rows, x_RD.dim[1]});
     ex.device.copy(mine, x_RD.rows(first, first + rows), ex.stream);
     saved.push(mine);
@@ -54,6 +58,10 @@ Tensor Stage::forward_dropping(Exec& ex, int64_t block, bool layer_follows, cons
 void Stage::backward_redoing(Exec& ex, int64_t block, const BlockParams& params, Tensor dx_RD, Saved& saved,
                              Redo& redo) const {
   Tensor x_RD = saved.pop();
+  if (redo.inputs != nullptr) {
+    const bool more = !saved.empty() && saved.kept().back().place == Place::pinned;
+    x_RD = redo.inputs->fetch(x_RD, more ? saved.kept().back() : Tensor{}, ex.stream);
+  }
   if (x_RD.dim[0] != dx_RD.dim[0]) {
     ex.tensor.all_gather(redo.input_TD, x_RD, ex.stream);
     x_RD = redo.input_TD;
@@ -61,6 +69,7 @@ void Stage::backward_redoing(Exec& ex, int64_t block, const BlockParams& params,
   redo.saved.reset();
   module(block).forward(ex, params, x_RD, redo.saved);
   module(block).backward(ex, params, dx_RD, redo.saved);
+  if (redo.inputs != nullptr) redo.inputs->done(ex.stream);
 }
 
 Tensor Stage::forward(Exec& ex, BlockStore& store, Ledger& ledger, int chunk, int micro, Tensor x_RD, Saved& saved,

@@ -8,6 +8,7 @@
 #include "core/comm/ledger.h"
 #include "core/model/module.h"
 #include "core/train/block_store.h"
+#include "core/train/input_offload.h"
 #include "core/train/inspector.h"
 #include "core/train/layout.h"
 
@@ -20,6 +21,7 @@ struct Redo {
   /// [T, D], where tensor ranks hold the same rows: each keeps its part of a layer's input only (ZeRO's partitioned
   /// activations, arXiv 1910.02054, section 6.1), and the whole of it comes here while the layer runs.
   Tensor input_TD;
+  InputOffload* inputs = nullptr;  ///< takes them to host memory; nullptr: they stay
 };
 
 class Stage {

@@ -40,7 +40,8 @@ GRIDS = {
     # More layers than buffers that they take turns in.
     "1x1x2-zero2": (2, ["parallel.data=2", "zero.stage=2", "model.layers=3"]),
     "1x1x2-zero3": (2, ["parallel.data=2", "zero.stage=3", "model.layers=3"]),
-    "alone-offload": (1, ["zero.stage=2", "zero.offload=host", "model.layers=3"]),
+    "alone-offload": (1, ["zero.stage=2", "zero.offload=host", "model.layers=3", "train.recompute=full",
+                          "train.offload_activations=host"]),
     "1x2x2-offload": (4, ["parallel.tensor=2", "parallel.sequence=true", "parallel.data=2", "zero.stage=2",
                           "zero.offload=host", "model.layers=3"]),
     "1x1x2-offload3": (2, ["parallel.data=2", "zero.stage=3", "zero.offload=host", "zero.offload_parameters=host",

@@ -45,7 +45,7 @@ OFFLOAD = ["--set", "parallel.pipeline=1", "--set", "parallel.data=4", "--set", 
 BESIDE = [*SHARDS, "--set", "zero.stage=3", "--set", "zero.offload=nvme", "--set",
           "zero.nvme_path=nvme", "--set", "zero.offload_parameters=host", "--set", "zero.delayed_update=true", "--set",
           "train.steps=3"]
-WHOLE_STATE = [*SHARDS, "--set", "zero.stage=1", "--set", "zero.offload=host", "--set",
+WHOLE_STATE = [*SHARDS, "--set", "train.recompute=full", "--set", "train.offload_activations=host", "--set", "zero.stage=1", "--set", "zero.offload=host", "--set",
                "zero.delayed_update=true", "--set", "train.steps=3"]
 STORY = (
     ["train", "life.yaml", "--set", "train.steps=2"],

@@ -84,6 +84,11 @@ TEST_CASE("positions reach to the end of the context, and rope's base needs rope
 
 TEST_CASE("sharding and offload fit together") {
   const Case cases[] = {
+      {{"train.recompute=selective", "train.offload_activations=host"},
+       8,
+       "--set train.offload_activations=host: train.offload_activations: is for the inputs of layers that recompute: "
+       "full "
+       "keeps; with selective set train.recompute: full, or remove it"},
       {{"zero.stage=0", "zero.shard_group=2"},
        8,
        "--set zero.shard_group=2: zero.shard_group: stage 0 has no shards to share out; set zero.stage to 1, 2 or 3, "

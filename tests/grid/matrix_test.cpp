@@ -56,7 +56,7 @@ std::string check_stages(Session& session, const Grid& grid, const std::vector<i
   std::string stage_names;
   for (const int stage : stages) {
     stage_names += build_string(stage_names.empty() ? "" : " ", stage);
-    for (const char* recompute : {"none", "selective", "full"}) {
+    for (const char* recompute : {"none", "selective", "full", "full, offload_activations: host"}) {
       for (const std::string offload : {"none", "host", "nvme", "host, offload_parameters: host"}) {
         if (stage != 3 && offload.find("parameters") != std::string::npos) continue;
         const auto [name, got] = train(stage, recompute, offload);
@@ -68,10 +68,10 @@ std::string check_stages(Session& session, const Grid& grid, const std::vector<i
       }
     }
   }
-  return build_string(grid.parallel, grid.shard_group > 0 ? build_string(", shard_group: ", grid.shard_group) : "",
-                      "\n    ZeRO ", stage_names, " x recompute none, selective, full x offload none, host, nvme",
-                      stages.back() == 3 ? " (ZeRO 3: and host with offload_parameters)" : "", ": ", runs,
-                      " runs, one result\n");
+  return build_string(
+      grid.parallel, grid.shard_group > 0 ? build_string(", shard_group: ", grid.shard_group) : "", "\n    ZeRO ",
+      stage_names, " x recompute none, selective, full, full with offload_activations x offload none, host, nvme",
+      stages.back() == 3 ? " (ZeRO 3: and host with offload_parameters)" : "", ": ", runs, " runs, one result\n");
 }
 
 void check_grid(Session& session, const Grid& grid) {
