@@ -1,5 +1,7 @@
 // trident: the binary. Parses the command line, runs one subcommand, and is the one place that turns exceptions into
 // messages and exit codes: 0 done; 1 the user's mistake; 2 a fault at run time; 75 stopped on request, start again.
+#include <malloc.h>
+
 #include <CLI/CLI.hpp>
 
 #include <cstdio>
@@ -34,6 +36,8 @@ bool name_unknown_argument(const CLI::App& app) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // glibc learns to keep large blocks that were freed; what the plan says a process takes would then not be so.
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
   CLI::App app{
       "Trident trains large transformers on a pipeline x tensor x data grid of ranks.\n"
       "Exit codes: 0 done, 1 a mistake in config, data or arguments, 2 a fault at run time, 75 stopped on request "

@@ -54,7 +54,8 @@ void* allocate_large(size_t bytes) {
   void* const data = std::aligned_alloc(kHugePage, whole);
   if (data == nullptr) return nullptr;
   // Only advice: without huge pages the memory works the same.
-  (void)madvise(data, whole, MADV_HUGEPAGE);
+  // Not for the last, partly used page: the rest of it would be memory that no plan knows.
+  (void)madvise(data, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
   std::memset(data, 0, bytes);
   return data;
 }

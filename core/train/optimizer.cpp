@@ -1,5 +1,6 @@
 #include "core/train/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/base/error.h"
@@ -8,8 +9,9 @@
 namespace trident {
 namespace {
 
-// Fills host memory [begin, end) of a local parameter with its initial values, by global index.
-void fill_initial(const Segment& s, int tensor_rank, int tensor, uint64_t seed, float* out) {
+// Fills host memory with the initial values of elements [begin, end) of a local parameter, by global index.
+void fill_initial(const Segment& s, int64_t begin, int64_t end, int tensor_rank, int tensor, uint64_t seed,
+                  float* out) {
   const ParamSpec& spec = s.param->spec;
   const LocalSlice where = local_slice(spec, tensor, tensor_rank);
   const int64_t cols = s.param->shape.size() == 2 ? s.param->shape[1] : 1;
@@ -17,14 +19,14 @@ void fill_initial(const Segment& s, int tensor_rank, int tensor, uint64_t seed, 
   const int64_t first_col = spec.shape.size() == 2 ? where.begin[1] : 0;
   const RandomKey key{seed, 0, random_purpose(spec.name)};
 #pragma omp parallel for schedule(static)
-  for (int64_t i = s.begin; i < s.end; ++i) {
+  for (int64_t i = begin; i < end; ++i) {
     const int64_t row = i / cols, col = i % cols;
     float value = spec.init.kind == Init::Kind::one ? 1.0f : 0.0f;
     if (spec.init.kind == Init::Kind::normal && row < where.size[0]) {
       const int64_t global = (where.begin[0] + row) * global_cols + first_col + col;
       value = spec.init.std * random_normal(key, static_cast<uint64_t>(global));
     }
-    out[i - s.begin] = value;
+    out[i - begin] = value;
   }
 }
 
@@ -107,11 +109,15 @@ Optimizer::Optimizer(const AdamWOptions& options, int64_t blocks, ZeroStore& sto
 }
 
 void Optimizer::initialize(uint64_t seed, Stream stream) {
-  std::vector<float> values;
+  // By pieces: a whole table would be the peak of the process's memory.
+  constexpr int64_t kPiece = int64_t{1} << 20;
+  std::vector<float> values(static_cast<size_t>(kPiece));
   for (const Segment& s : store_.segments()) {
-    values.resize(static_cast<size_t>(s.end - s.begin));
-    fill_initial(s, store_.tensor_rank(), store_.tensor_size(), seed, values.data());
-    state_.write(s, StatePart::master, 0, s.end - s.begin, values.data());
+    for (int64_t begin = s.begin; begin < s.end; begin += kPiece) {
+      const int64_t end = std::min(begin + kPiece, s.end);
+      fill_initial(s, begin, end, store_.tensor_rank(), store_.tensor_size(), seed, values.data());
+      state_.write(s, StatePart::master, begin - s.begin, end - s.begin, values.data());
+    }
     state_.clear(s, StatePart::first_moment);
     state_.clear(s, StatePart::second_moment);
   }
