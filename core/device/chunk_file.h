@@ -19,7 +19,7 @@
 
 namespace trident {
 
-/// All calls come from one thread, which outlives its transfers.
+/// One thread at a time calls it; a thread outlives the transfers it started.
 class ChunkFile {
  public:
   static constexpr size_t kAlign = 4096;  ///< of chunk sizes and buffers: what O_DIRECT wants
