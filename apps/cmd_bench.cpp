@@ -380,7 +380,12 @@ void add_bench_command(CLI::App& app) {
   CLI::App* ops = bench->add_subcommand("ops", "also every operation on the shapes of GPT-2 124M");
   CLI::App* adamw =
       bench->add_subcommand("adamw", "only the update, of 100 million parameters, beside a memory stream");
-  bench->callback([ops, adamw, options] {
+  CLI::App* disk = bench->add_subcommand("disk", "instead, how fast a directory takes and gives back offloaded state");
+  const auto directory = std::make_shared<std::string>();
+  disk->add_option("DIRECTORY", *directory, "where zero.nvme_path would point; 1 GiB there for a moment")->required();
+  bench->require_subcommand(0, 1);
+  bench->callback([ops, adamw, disk, options, directory] {
+    if (disk->parsed()) return bench_disk(*directory, options->tiny);
     options->ops = ops->parsed();
     options->adamw = adamw->parsed();
     run_bench(*options);

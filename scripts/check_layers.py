@@ -35,7 +35,7 @@ ROOMS = [
     (r"(oneapi/)?dnnl.*", r"kernels/cpu/gemm\.cpp"),
     (r"nlohmann/.*", r"(core/(data|checkpoint|run)|apps)/.*|core/train/metrics\.(h|cpp)|tests/.*"),
     (r"xxhash\.h", r"core/(data|checkpoint)/.*|core/device/chunk_file\.cpp|tests/.*"),
-    (r"liburing\.h", r"core/device/file_engine\.cpp"),
+    (r"liburing\.h", r"core/device/uring_engine\.cpp"),
     (r"cudnn.*", r"kernels/cuda/attention_cudnn\.cpp"),
     (r"nvtx3/.*", r"core/device/cuda_device\.cpp"),
     (r"cuda.*|cublas.*", r"kernels/(cuda|simt)/.*|core/device/cuda_(device|facts)\.cpp|core/comm/nccl_comm\.cpp|tests/simt/.*"),

@@ -264,6 +264,10 @@ class CliChecks:
         self.expect("bench of tiny shapes", 0, "bench", "--tiny", "ops", out=[rf"f32 {table}[\s\S]*\nbf16 {table}"])
         update = rf"bf16 [\s\S]*adamw, 4096 parameters{line}  of x \*= s beside it, [\d.]+ GB/s\n  moments in bf16{line}"
         self.expect("bench of a tiny update", 0, "bench", "--tiny", "adamw", out=[update])
+        rates = r"\s+[\d.]+ GB/s" * 3
+        self.expect("bench of a disk", 0, "bench", "--tiny", "disk", "scratch", out=[
+            rf"scratch/trident-bench: 8 chunks of 4.0 KiB, [^\n]* 4 threads,[^\n]*\n[^\n]*\n2{rates}\n3{rates}\n4{rates}\n", "io_uring"])
+        self.expect("bench of no disk", 1, "bench", "disk", err=["DIRECTORY"])
         self.expect("bench of a GPU without one", 1, "bench", "--device", "cuda", err=["device: cuda"])
 
     def all(self):
