@@ -183,10 +183,18 @@ void Trainer::compare_with_plan() {
   const auto on_host = static_cast<int64_t>(bytes_at(real, Place::host) + bytes_at(real, Place::pinned));
   const auto resident = static_cast<int64_t>(world_reduce(static_cast<double>(peak_resident_bytes()), Reduce::max));
   if (!root()) return;
+  // On a GPU the process holds the host's part only.
+  const int64_t planned = on_host + (config_.device == DeviceKind::cpu ? static_cast<int64_t>(allocated) : 0);
+  const std::string beside =
+      planned > 0
+          ? build_string(
+                " (", format_fixed(100.0 * static_cast<double>(resident - planned) / static_cast<double>(planned), 1),
+                " % more than planned for it)")
+          : "";
   const std::string measured =
       build_string("memory: planned ", format_bytes(static_cast<int64_t>(mine.device_bytes)), ", allocated ",
                    format_bytes(static_cast<int64_t>(allocated)), " on rank 0, and on the host ", format_bytes(on_host),
-                   "; largest process ", format_bytes(resident));
+                   "; largest process ", format_bytes(resident), beside);
   log::info(measured);
   std::ofstream(dir_.file("plan.txt")) << describe(mine) << '\n' << measured << '\n';
 }

@@ -207,3 +207,17 @@ TEST_CASE("a trillion parameters on 800 ranks: every rank is planned, the state 
   CHECK(text.find("stage 49: layers") != std::string::npos);
   CHECK(text.find("head") != std::string::npos);
 }
+
+TEST_CASE("13 billion parameters fit one device of 32 GB with offload, and not without") {
+  const Config config = shipped("offload_13b.yaml");
+  const RankPlan plan = plan_rank(config, 0, *planning_ops(config));
+  const auto parameters = static_cast<size_t>(plan.parameters);
+  CHECK(parameters > 12'800'000'000);
+  CHECK(config.memory.device_limit.bytes == 32'000'000'000);
+  CHECK(plan.device_bytes <= static_cast<size_t>(config.memory.device_limit.bytes));
+  // Gradients, master weights and two moments in f32.
+  CHECK(plan.host_bytes >= 16 * parameters);
+  CHECK(plan.host_bytes + plan.pinned_bytes <= 17 * parameters);
+  const Config whole = shipped("offload_13b.yaml", {"zero.offload=none"});
+  CHECK(plan_rank(whole, 0, *planning_ops(whole)).device_bytes > 18 * parameters);
+}
