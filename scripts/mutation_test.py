@@ -55,6 +55,8 @@ CONSTANT = r"(\w+::)?k[A-Z]\w*|\d+|[A-Z]+|static_cast<int>\(sizeof\(T\)\)"
 
 # Survivors that are known, by kind and text of the line: why taking this out changes nothing that can be observed.
 EXPLAINED = [
+    ("event wait", r"optimizer_state.cpp.*before_write.*block, stream\);", "for two updates with no forward between "
+     "them, which waits for the gathers; no command does that today"),
     ("host wait", r"run.cpp.*Role::send", "for the CPU device; a CUDA device frees memory after a wait for all of it"),
     ("host wait", r"optimizer.cpp.*synchronize\(stream\);", "the driver has read pageable memory when the copy returns; a "
      "late copy of this one number still finds it"),

@@ -73,6 +73,7 @@ struct ParallelConfig {
 struct ZeroConfig {
   int stage = 0;
   int shard_group = 0;
+  bool keep_gathered = false;
   Offload offload = Offload::none;
   Offload offload_parameters = Offload::none;
   std::string nvme_path;
@@ -98,6 +99,13 @@ struct ZeroConfig {
            .group = kSpeed,
            .effect = "Hybrid sharding: shards are shared out in groups of this many consecutive data ranks (those of a "
                      "node), and the groups hold replicas: gathers stay inside a group, more memory is used."});
+    visit(self.keep_gathered,
+          {.name = "keep_gathered",
+           .group = kSpeed,
+           .effect =
+               "With stage 3: the gathered weights of a layer stay until the update, so that a step gathers each "
+               "layer once, however many micro-batches it has; the memory of stage 2. Otherwise a layer is gathered "
+               "for each forward and each backward."});
     visit(self.offload, {.name = "offload",
                          .group = kSpeed,
                          .effect = "Where the optimizer state lives, with the gradients that a rank owns, and where it "

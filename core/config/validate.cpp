@@ -208,6 +208,10 @@ class Checker {
       fail(group_keys, z.shard_group, " does not divide data = ", c_.parallel.data, "; legal are ",
            divisors_text(c_.parallel.data, z.shard_group));
     }
+    if (z.keep_gathered && z.stage != 3) {
+      fail({"zero.keep_gathered", "zero.stage"}, "has no effect with stage ", z.stage,
+           ", which gathers nothing in a step; remove it or set zero.stage: 3");
+    }
     if (z.offload == Offload::nvme && z.nvme_path.empty()) {
       fail({"zero.nvme_path", "zero.offload"},
            "offload: nvme needs a directory on a fast local disk; set zero.nvme_path");

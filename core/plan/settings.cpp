@@ -113,6 +113,7 @@ EngineOptions engine_options_of(const Config& c) {
                    .stage = c.zero.stage,
                    .blocks = c.model.layers + 2,
                    .tied = c.model.tie_embeddings,
+                   .keep_gathered = c.zero.keep_gathered,
                    .offload = c.zero.offload != Offload::none,
                    .offload_parameters = c.zero.offload_parameters != Offload::none},
           .state = {.file_directory = c.zero.offload == Offload::nvme ? c.zero.nvme_path : "",

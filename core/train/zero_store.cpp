@@ -92,15 +92,16 @@ void ZeroStore::make_buffers() {
     buffer->memory = device_.alloc(static_cast<size_t>(numel) * dtype_bytes(dtype), Place::device, name);
     return buffer;
   };
-  for (size_t turn = 0; turn < std::min(kTurns, layers.size()); ++turn) {
-    Buffer* values =
-        shards_values() ? make(build_string("parameters in use: ", turn), options_.dtype, largest) : nullptr;
-    Buffer* grads = options_.stage >= 2 ? make(build_string("gradients in use: ", turn), DType::f32, largest) : nullptr;
-    for (size_t i = turn; i < layers.size(); i += kTurns) {
-      layers[i]->values = values;
-      layers[i]->grads = grads;
+  const auto take_turns = [&](const char* name, DType dtype, size_t turns, Buffer* Block::*member) {
+    for (size_t turn = 0; turn < std::min(turns, layers.size()); ++turn) {
+      Buffer* const buffer = make(build_string(name, ": ", turn), dtype, largest);
+      for (size_t i = turn; i < layers.size(); i += turns) layers[i]->*member = buffer;
     }
+  };
+  if (shards_values()) {
+    take_turns("parameters in use", options_.dtype, options_.keep_gathered ? layers.size() : kTurns, &Block::values);
   }
+  if (options_.stage >= 2) take_turns("gradients in use", DType::f32, kTurns, &Block::grads);
   for (Block& block : blocks_) {
     if (!shards_values() || !is_end(block)) continue;
     block.values =

@@ -37,6 +37,7 @@ struct ZeroOptions {
   int stage = 0;                    ///< ZeRO stage: 0 ... 3
   int64_t blocks = 0;               ///< of the whole model: the first and the last are its ends
   bool tied = false;                ///< the head shares the embedding's table
+  bool keep_gathered = false;       ///< a layer's gathered weights stay until the update; from stage 3 on
   bool offload = false;             ///< gradients and optimizer state are not on the device
   bool offload_parameters = false;  ///< nor the shards of the weights; with stage 3 and `offload`
 };

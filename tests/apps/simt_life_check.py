@@ -45,6 +45,8 @@ OFFLOAD = ["--set", "parallel.pipeline=1", "--set", "parallel.data=4", "--set", 
 BESIDE = [*SHARDS, "--set", "zero.stage=3", "--set", "zero.offload=nvme", "--set",
           "zero.nvme_path=nvme", "--set", "zero.offload_parameters=host", "--set", "zero.delayed_update=true", "--set",
           "train.steps=3"]
+PARAMETERS = [*SHARDS, "--set", "zero.stage=3", "--set", "zero.offload=host", "--set", "zero.offload_parameters=host",
+              "--set", "train.steps=2"]
 WHOLE_STATE = [*SHARDS, "--set", "train.recompute=full", "--set", "train.offload_activations=host", "--set", "zero.stage=1", "--set", "zero.offload=host", "--set",
                "zero.delayed_update=true", "--set", "train.steps=3"]
 STORY = (
@@ -86,7 +88,8 @@ def main():
             story = place.run(*arguments, ranks=RANKS)
             if not checks.that(" ".join(arguments), story.code == 0, story):
                 return checks.finish()
-        for name, arguments in (("offload", OFFLOAD), ("beside", BESIDE), ("stage0", WHOLE_STATE)):
+        for name, arguments in (("offload", OFFLOAD), ("beside", BESIDE), ("parameters", PARAMETERS),
+                                ("stage1", WHOLE_STATE)):
             if not offload_is_right(place, checks, name, arguments):
                 return checks.finish()
         result = place.run("bench", "--device", "simt", "--tiny", "ops")

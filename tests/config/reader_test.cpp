@@ -49,10 +49,12 @@ TEST_CASE("an unknown key is named with the nearest one") {
       {"layers: 2\n", "c.yaml:1:1: layers: unknown key here; did you mean model.layers?"},
       {"train: {lr: 1}\n", "c.yaml:1:9: train.lr: unknown key here; did you mean optimizer.lr?"},
       {"zero: {xyzzy: 1}\n",
-       "c.yaml:1:8: zero.xyzzy: unknown key; zero has stage, shard_group, offload, offload_parameters, nvme_path, "
+       "c.yaml:1:8: zero.xyzzy: unknown key; zero has stage, shard_group, keep_gathered, offload, offload_parameters, "
+       "nvme_path, "
        "delayed_update"},
       {"zero: {\"a\\nb\": 1}\n",
-       "c.yaml:1:8: zero.'a\\x0ab': unknown key; zero has stage, shard_group, offload, offload_parameters, nvme_path, "
+       "c.yaml:1:8: zero.'a\\x0ab': unknown key; zero has stage, shard_group, keep_gathered, offload, "
+       "offload_parameters, nvme_path, "
        "delayed_update"},
   };
   for (const Case& c : cases) CHECK(error_of(c.text) == c.message);

@@ -97,6 +97,11 @@ TEST_CASE("sharding and offload fit together") {
       {{"zero.stage=1", "zero.shard_group=3"},
        8,
        "--set zero.shard_group=3: zero.shard_group: 3 does not divide data = 2; legal are 1, 2"},
+      {{"zero.stage=2", "zero.keep_gathered=true"},
+       8,
+       "--set zero.keep_gathered=true: zero.keep_gathered: has no effect with stage 2, which gathers nothing in a "
+       "step; "
+       "remove it or set zero.stage: 3"},
       {{"zero.nvme_path=/scratch"},
        8,
        "--set zero.nvme_path=/scratch: zero.nvme_path: has no effect with offload: none; remove it or set "

@@ -54,4 +54,29 @@ TEST_CASE("a step sends twice the parameters with ZeRO 0 to 2 and three times wi
   });
 }
 
+TEST_CASE("with kept weights a step gathers each layer once, whatever its micro-batches, and computes the same",
+          "[ranks=2]") {
+  on_ranks(2, [&](Session& session) {
+    const GridCase c{llama(), "data: 2", 3, 2};
+    Config often = session.config(c), once = session.config(c);
+    once.zero.keep_gathered = true;
+    session.with_run(once, [&](Run& run) {
+      const ZeroStore& store = run.engine().store;
+      const int64_t micros = once.micro_batches();
+      CHECK(micros == 3);
+      int64_t all = 0, layers = 0;
+      const std::vector<int64_t> blocks = store.blocks();
+      for (const int64_t block : blocks) {
+        all += store.layout(block).numel;
+        if (block != blocks.front() && block != blocks.back()) layers += store.layout(block).numel;
+      }
+      // Gradients of layers are summed after every micro-batch, those of the two ends once.
+      const int64_t gathered = all * 4 / 2, reduced = (micros * layers + all - layers) * 4 / 2;
+      CHECK(data_bytes_of_a_step(run, session.world().ledger()) == gathered + reduced);
+    });
+    check_same(session, "kept", session.train(once, 3, "", true), session.train(often, 3, "", true), save_path(once, 3),
+               save_path(often, 3));
+  });
+}
+
 }  // namespace trident::testing
