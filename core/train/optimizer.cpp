@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string_view>
 
 #include "core/base/error.h"
 #include "core/base/rng.h"
@@ -51,6 +52,17 @@ void square(const Ops& ops, Stream stream, const std::vector<Segment>& segments,
   }
 }
 
+/// Memory for what `take` takes of an arena, and lets it take that.
+template <class Take>
+Memory allocate(Device& device, Place place, std::string_view name, const Take& take) {
+  Arena dry;
+  take(dry);
+  Memory memory = device.alloc(dry.peak(), place, name);
+  Arena arena(memory.data(), memory.bytes(), place);
+  take(arena);
+  return memory;
+}
+
 }  // namespace
 
 double StepSums::grad_norm() const {
@@ -64,28 +76,18 @@ Optimizer::Optimizer(const AdamWOptions& options, int64_t blocks, ZeroStore& sto
     : options_(options), blocks_(blocks), store_(store), state_(state), device_(device) {
   const auto segments = static_cast<int64_t>(store.segments().size());
   const int64_t sums = blocks + kStepSums;
-  const auto make = [&](Arena& arena) {
+  memory_ = allocate(device, Place::device, "sums of a step", [&](Arena& arena) {
     squares_S_ = arena.alloc(DType::f64, {segments});
     sums_N_ = arena.alloc(DType::f64, {sums});
     updates_1_ = arena.alloc(DType::f64, {1});
     block_S_ = arena.alloc(DType::i32, {segments});
     control_4_ = arena.alloc(DType::f32, {4});
-  };
-  Arena dry;
-  make(dry);
-  memory_ = device.alloc(dry.peak(), Place::device, "sums of a step");
-  Arena arena(memory_.data(), memory_.bytes(), Place::device);
-  make(arena);
+  });
   if (store.options().offload) {
-    const auto make_on_host = [&](Arena& arena_on_host) {
-      host_squares_S_ = arena_on_host.alloc(DType::f64, {segments});
-      host_control_4_ = arena_on_host.alloc(DType::f32, {4});
-    };
-    Arena dry_on_host;
-    make_on_host(dry_on_host);
-    host_memory_ = device.alloc(dry_on_host.peak(), Place::pinned, "sums of a step, on the host: of gradients");
-    Arena arena_on_host(host_memory_.data(), host_memory_.bytes(), Place::pinned);
-    make_on_host(arena_on_host);
+    host_memory_ = allocate(device, Place::pinned, "sums of a step, on the host: of gradients", [&](Arena& arena) {
+      host_squares_S_ = arena.alloc(DType::f64, {segments});
+      host_control_4_ = arena.alloc(DType::f32, {4});
+    });
   }
   for (size_t i = 0; i < kInFlight; ++i) {
     Report& report = reports_[i];

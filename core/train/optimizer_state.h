@@ -61,9 +61,8 @@ class OptimizerState {
   /// All of a segment's part is zero.
   void clear(const Segment&, StatePart);
 
-  /// Bytes on disk, and how they are read and written.
+  /// Bytes on disk.
   size_t file_bytes() const { return file_ ? file_->file_bytes() : 0; }
-  std::string describe_file() const { return file_ ? file_->describe() : ""; }
 
  private:
   /// One block's states, flat over the part of the block that this rank owns.

@@ -17,8 +17,8 @@ StateFile::StateFile(const std::string& directory, int64_t elements, int64_t chu
   char* const aligned =
       static_cast<char*>(memory_.data()) + (ChunkFile::kAlign - address % ChunkFile::kAlign) % ChunkFile::kAlign;
   for (size_t i = 0; i < windows_.size(); ++i) windows_[i].address = aligned + i * chunk_bytes_;
-  file_ = std::make_unique<ChunkFile>(
-      ChunkFile::Options{.directory = directory, .chunk_bytes = chunk_bytes_, .chunks = chunks});
+  file_ = std::make_unique<ChunkFile>(ChunkFile::Options{
+      .directory = directory, .chunk_bytes = chunk_bytes_, .chunks = chunks, .queue_depth = kWindows});
 }
 
 void StateFile::fetch(int64_t chunk) {
