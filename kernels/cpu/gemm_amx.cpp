@@ -3,7 +3,12 @@
 // packs itself. A block's sums stay in L2 while k runs in blocks of kBlockK: then a strip of 32 lines of either operand
 // is 16 KiB and two of them fit into L1, where the tiles run at nine tenths of their peak; from L2 they reach half.
 //
-// Legend: c is M x N, k runs over K; "lines" and tiles as in amx_pack.h; a strip is 32 lines by kBlockK.
+// f32 operands are split into three bf16 parts each while they are packed, and six of the nine products of parts are
+// summed (Henry, Tang and Heinecke, "Leveraging the bfloat16 artificial intelligence datatype for higher-precision
+// computations", ARITH 2019): the three left out are below 2^-25 of the product. Within a block of k the small products
+// come first, and blocks are added to c's sum one rounding each, so a sum errs like one of k fused multiply-adds.
+//
+// Legend: c is M x N, k runs over K; "lines", "parts" and tiles as in amx_pack.h; a strip is 32 lines by a block of k.
 #include "kernels/cpu/gemm_amx.h"
 
 #include <omp.h>
@@ -20,10 +25,14 @@ namespace trident::cpu {
 
 namespace {
 
-constexpr int64_t kBlockK = 256;
+/// Steps of k in a block: three parts of f32 shall fit into L1 as one of bf16 does.
+template <class T>
+inline constexpr int64_t kBlockK = kParts<T> == 1 ? 256 : 96;
 constexpr int64_t kBlockPrivate = 384;
 constexpr int64_t kBlockShared = 384;
-constexpr int64_t kSuper = 4096;
+constexpr int64_t kSuper = 4096;  // lines
+template <class T>
+inline constexpr int64_t kSuperK = 4096 / kBlockK<T>* kBlockK<T>;
 constexpr int64_t kStrip = kAmxStep;
 constexpr int64_t kStripStep = kStrip * kTileSteps;  // elements of a strip per tile step
 constexpr int64_t kSums = kStrip * kStrip;           // f32 sums of a pair of strips: four tiles
@@ -31,6 +40,7 @@ constexpr double kParallelFlops = 2e6;
 
 struct Shape {
   int64_t m, n, k;
+  int64_t parts;              // of an element
   bool rows_private;          // the private lines are c's rows, not its columns
   int64_t privates, shareds;  // lines of either operand
   int team;
@@ -41,6 +51,7 @@ struct Shape {
     m = args.c_MN.dim[0];
     n = args.c_MN.dim[1];
     k = args.transpose_a ? args.a.dim[0] : args.a.dim[1];
+    parts = args.a.dtype == DType::f32 ? kParts<float> : kParts<bf16>;
     rows_private = m >= n;
     privates = std::max(m, n);
     shareds = std::min(m, n);
@@ -51,12 +62,13 @@ struct Shape {
     block_private = round_up(ceil_div(privates, team * rounds), kStrip);
     super_shared = std::min(kSuper, round_up(shareds, kStrip));
     block_shared = round_up(ceil_div(super_shared, ceil_div(super_shared, kBlockShared)), kStrip);
-    super_k = std::min(kSuper, round_up(k, kTileSteps));
-    one_super = k <= kSuper;
+    const int64_t most_k = args.a.dtype == DType::f32 ? kSuperK<float> : kSuperK<bf16>;
+    super_k = std::min(most_k, round_up(k, kTileSteps));
+    one_super = k <= most_k;
   }
-  int64_t shared_elements() const { return super_shared * super_k; }
+  int64_t shared_elements() const { return super_shared * super_k * parts; }
   /// Of one thread. A block meets several blocks of the shared operand: its packed form is kept.
-  int64_t private_elements() const { return block_private * super_k; }
+  int64_t private_elements() const { return block_private * super_k * parts; }
   /// Sums of one thread's block, or, when they outlive it, of all of c.
   int64_t sums() const {
     return one_super ? team * block_private * block_shared : round_up(privates, block_private) * super_shared;
@@ -83,12 +95,12 @@ struct Prefetcher {
 };
 
 /// Writes finished sums to c: + bias, or + the old c.
-template <class C>
+template <class T, class C>
 struct Sink {
   C* c;
   int64_t m, n;
   bool accumulate;
-  const bf16* bias;
+  const T* bias;
 
   /// Has the rows of c that the next `write` will touch fetched.
   void prefetch(Prefetcher& prefetch, int64_t row, int64_t col) const {
@@ -115,22 +127,9 @@ struct Sink {
   }
 };
 
-/// One pair of strips: four tiles of sums (+)= left right over `steps` tile steps.
-inline void multiply_strips(const bf16* left, const bf16* right, int64_t steps, const float* old, float* sums,
-                            Prefetcher& prefetch) {
+/// Four tiles of sums += left right over `steps` tile steps.
+inline void multiply_steps(const bf16* left, const bf16* right, int64_t steps, Prefetcher& prefetch) {
   constexpr int64_t kRow = 64;  // bytes of a tile's row
-  constexpr int64_t kTile = kTileLines * kTileLines;
-  if (old != nullptr) {
-    _tile_loadd(0, old, kRow);
-    _tile_loadd(1, old + kTile, kRow);
-    _tile_loadd(2, old + 2 * kTile, kRow);
-    _tile_loadd(3, old + 3 * kTile, kRow);
-  } else {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-  }
   for (int64_t s = 0; s < steps; ++s, left += kStripStep, right += kStripStep) {
     prefetch.step();
     _tile_loadd(6, right, kRow);
@@ -142,10 +141,41 @@ inline void multiply_strips(const bf16* left, const bf16* right, int64_t steps, 
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
   }
-  _tile_stored(0, sums, kRow);
-  _tile_stored(1, sums + kTile, kRow);
-  _tile_stored(2, sums + 2 * kTile, kRow);
-  _tile_stored(3, sums + 3 * kTile, kRow);
+}
+
+/// One pair of strips: sums = old (nullptr: 0) + left right over `steps` tile steps. `sums` may be `old`.
+template <class T>
+void multiply_strips(const bf16* left, const bf16* right, int64_t steps, const float* old, float* sums,
+                     Prefetcher& prefetch) {
+  constexpr int64_t kRow = 64, kTile = kTileLines * kTileLines;
+  if (kParts<T> == 1 && old != nullptr) {
+    _tile_loadd(0, old, kRow);
+    _tile_loadd(1, old + kTile, kRow);
+    _tile_loadd(2, old + 2 * kTile, kRow);
+    _tile_loadd(3, old + 3 * kTile, kRow);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  alignas(kCacheLine) float block[kParts<T> == 1 ? 1 : kSums];
+  float* out = sums;
+  if constexpr (kParts<T> == 1) {
+    multiply_steps(left, right, steps, prefetch);
+  } else {
+    constexpr int kPairs[][2] = {{2, 0}, {0, 2}, {1, 1}, {1, 0}, {0, 1}, {0, 0}};
+    const int64_t part = steps * kStripStep;
+    for (const auto& [l, r] : kPairs) multiply_steps(left + l * part, right + r * part, steps, prefetch);
+    if (old != nullptr) out = block;
+  }
+  _tile_stored(0, out, kRow);
+  _tile_stored(1, out + kTile, kRow);
+  _tile_stored(2, out + 2 * kTile, kRow);
+  _tile_stored(3, out + 3 * kTile, kRow);
+  if (out != sums) {
+    for (int64_t i = 0; i < kSums; i += kLanes) store(sums + i, load(old + i) + load(block + i));
+  }
 }
 
 /// What is packed at a time of the shared operand.
@@ -153,8 +183,8 @@ struct Pass {
   int64_t line, lines, k, steps;
 
   int64_t strips() const { return ceil_div(lines, kStrip); }
-  /// Steps of k in the block at p, in whole tiles.
-  int64_t block_steps(int64_t p) const { return round_up(std::min(kBlockK, steps - p), kTileSteps); }
+  /// Steps of k in the block at p, in whole tiles; `block` steps in all but the last.
+  int64_t block_steps(int64_t p, int64_t block) const { return round_up(std::min(block, steps - p), kTileSteps); }
 };
 
 /// A block of the private operand times a block of the shared one, over a block of k. Lines and steps count from the
@@ -165,13 +195,16 @@ struct Piece {
   int64_t p, steps;
 };
 
-template <class C>
+template <class T, class C>
 struct Product {
+  static constexpr int64_t kBlock = kBlockK<T>;
+  static constexpr int64_t kStripElements = kStrip * kParts<T>;  // for each step of k
+
   Shape shape;
-  AmxOperand a, b;
-  Sink<C> sink;
+  AmxOperand<T> a, b;
+  Sink<T, C> sink;
   float* bias_grad;      // nullptr: not wanted
-  bf16* packed_shared;   // [block of k][strip][step of k][two tiles], one pass
+  bf16* packed_shared;   // [block of k][strip][part][step of k][two tiles], one pass
   bf16* packed_private;  // [thread], the same
   float* sums;           // [thread] when a pass holds all of k, [shared strip][private strip][four tiles]
 
@@ -195,12 +228,14 @@ struct Product {
   /// `strips` strips from `line` and `steps` steps of k from `k` of the left or right matrix, to out.
   void pack(bf16* out, bool left, int64_t line, int64_t strips, int64_t k, int64_t steps, float* line_sums) const {
     const auto pack_step = [&](int64_t strip, int64_t p) {
-      bf16* tile = out + (strip * steps + p) * kStrip;
+      bf16* tile = out + strip * steps * kStripElements + p * kStrip;
+      const int64_t part = steps * kStrip;
       for (int64_t i = strip * kStrip; i < (strip + 1) * kStrip; i += kTileLines, tile += kTileElements) {
         if (left) {
-          pack_tile<TileSide::left>(tile, a, line + i, k + p, line_sums == nullptr ? nullptr : line_sums + line + i);
+          float* sums_of_tile = line_sums == nullptr ? nullptr : line_sums + line + i;
+          pack_tile<TileSide::left>(tile, part, a, line + i, k + p, sums_of_tile);
         } else {
-          pack_tile<TileSide::right>(tile, b, line + i, k + p);
+          pack_tile<TileSide::right>(tile, part, b, line + i, k + p, nullptr);
         }
       }
     };
@@ -218,9 +253,9 @@ struct Product {
 
   void pack_shared(const Pass& pass, int64_t team, int64_t me) const {
     const int64_t begin = pass.strips() * me / team, end = pass.strips() * (me + 1) / team;
-    for (int64_t p = 0; p < pass.steps; p += kBlockK) {
-      const int64_t steps = pass.block_steps(p);
-      pack(packed_shared + (p * pass.strips() + begin * steps) * kStrip, !shape.rows_private,
+    for (int64_t p = 0; p < pass.steps; p += kBlock) {
+      const int64_t steps = pass.block_steps(p, kBlock);
+      pack(packed_shared + (p * pass.strips() + begin * steps) * kStripElements, !shape.rows_private,
            pass.line + begin * kStrip, end - begin, pass.k + p, steps, bias_grad);
     }
   }
@@ -232,9 +267,9 @@ struct Product {
     bf16* mine = packed_private + me * shape.private_elements();
     for (int64_t s = 0; s < pass.lines; s += shape.block_shared) {
       const int64_t shared_strips = ceil_div(std::min(shape.block_shared, pass.lines - s), kStrip);
-      for (int64_t p = 0; p < pass.steps; p += kBlockK) {
-        const Piece piece{first, strips, s, shared_strips, p, pass.block_steps(p)};
-        bf16* block = mine + p * strips * kStrip;
+      for (int64_t p = 0; p < pass.steps; p += kBlock) {
+        const Piece piece{first, strips, s, shared_strips, p, pass.block_steps(p, kBlock)};
+        bf16* block = mine + p * strips * kStripElements;
         // Packed for the first shared block of a pass, its sums taken in the first pass.
         if (s == 0) {
           pack(block, shape.rows_private, first, strips, pass.k + p, piece.steps, pass.line == 0 ? bias_grad : nullptr);
@@ -246,13 +281,14 @@ struct Product {
 
   /// Where the packed shared lines of the piece after this one lie: the next ones along k, or of the next block.
   Prefetcher prefetch_after(const Pass& pass, const Piece& piece) const {
-    const bool more_k = piece.p + kBlockK < pass.steps;
-    const int64_t p = more_k ? piece.p + kBlockK : 0, s = more_k ? piece.shared : piece.shared + shape.block_shared;
+    const bool more_k = piece.p + kBlock < pass.steps;
+    const int64_t p = more_k ? piece.p + kBlock : 0, s = more_k ? piece.shared : piece.shared + shape.block_shared;
     Prefetcher prefetch;
     if (s < pass.lines) {
-      const int64_t steps = pass.block_steps(p), lines = std::min(shape.block_shared, pass.lines - s);
-      prefetch.next = reinterpret_cast<const char*>(packed_shared + p * pass.strips() * kStrip + s * steps);
-      prefetch.end = prefetch.next + 2 * round_up(lines, kStrip) * steps;
+      const int64_t steps = pass.block_steps(p, kBlock), lines = std::min(shape.block_shared, pass.lines - s);
+      const bf16* next = packed_shared + (p * pass.strips() + s / kStrip * steps) * kStripElements;
+      prefetch.next = reinterpret_cast<const char*>(next);
+      prefetch.end = reinterpret_cast<const char*>(next + ceil_div(lines, kStrip) * steps * kStripElements);
     }
     return prefetch;
   }
@@ -265,9 +301,9 @@ struct Product {
   }
 
   void multiply(const Pass& pass, const Piece& piece, const bf16* block, int64_t me) const {
-    const bool last = pass.k + piece.p + kBlockK >= shape.k;
-    const int64_t strip_elements = piece.steps * kStrip;
-    const bf16* y = packed_shared + piece.p * pass.strips() * kStrip + piece.shared * piece.steps;
+    const bool last = pass.k + piece.p + kBlock >= shape.k;
+    const int64_t strip_elements = piece.steps * kStripElements;
+    const bf16* y = packed_shared + (piece.p * pass.strips() + piece.shared / kStrip * piece.steps) * kStripElements;
     Prefetcher prefetch = prefetch_after(pass, piece);
     alignas(kCacheLine) float finished[kSums];
     for (int64_t j = 0; j < piece.shared_strips; ++j, y += strip_elements) {
@@ -277,30 +313,30 @@ struct Product {
         const int64_t row = shape.rows_private ? x_line : y_line, col = shape.rows_private ? y_line : x_line;
         float* partial = kept(piece, i, j, me);
         if (last) sink.prefetch(prefetch, row, col);
-        multiply_strips(shape.rows_private ? x : y, shape.rows_private ? y : x, piece.steps / kTileSteps,
-                        pass.k + piece.p == 0 ? nullptr : partial, last ? finished : partial, prefetch);
+        multiply_strips<T>(shape.rows_private ? x : y, shape.rows_private ? y : x, piece.steps / kTileSteps,
+                           pass.k + piece.p == 0 ? nullptr : partial, last ? finished : partial, prefetch);
         if (last) sink.write(finished, row, col);
       }
     }
   }
 };
 
-template <class C>
+template <class T, class C>
 void multiply(const GemmArgs& args) {
   const Shape shape(args);
   bf16* packed_shared = align_to_line<bf16>(args.scratch.data);
   bf16* packed_private = packed_shared + shape.shared_elements();
   float* sums = reinterpret_cast<float*>(packed_private + shape.team * shape.private_elements());
-  const Sink<C> sink{args.c_MN.as<C>(), shape.m, shape.n, args.accumulate,
-                     args.bias_N.defined() ? args.bias_N.as<bf16>() : nullptr};
-  const Product<C> product{shape,
-                           AmxOperand(args.a.as<bf16>(), shape.m, shape.k, !args.transpose_a),
-                           AmxOperand(args.b.as<bf16>(), shape.n, shape.k, args.transpose_b),
-                           sink,
-                           args.bias_grad_M.defined() ? args.bias_grad_M.as<float>() : nullptr,
-                           packed_shared,
-                           packed_private,
-                           sums};
+  const Sink<T, C> sink{args.c_MN.as<C>(), shape.m, shape.n, args.accumulate,
+                        args.bias_N.defined() ? args.bias_N.as<T>() : nullptr};
+  const Product<T, C> product{shape,
+                              AmxOperand<T>(args.a.as<T>(), shape.m, shape.k, !args.transpose_a),
+                              AmxOperand<T>(args.b.as<T>(), shape.n, shape.k, args.transpose_b),
+                              sink,
+                              args.bias_grad_M.defined() ? args.bias_grad_M.as<float>() : nullptr,
+                              packed_shared,
+                              packed_private,
+                              sums};
   if (shape.team == 1) {
     product.run(1, 0, [] {});
     return;
@@ -316,14 +352,17 @@ void multiply(const GemmArgs& args) {
 bool gemm_amx_takes(const GemmArgs& args) {
   constexpr int64_t kFew = 16;
   const int64_t k = args.transpose_a ? args.a.dim[0] : args.a.dim[1];
-  return args.a.dtype == DType::bf16 && std::min(args.c_MN.dim[0], args.c_MN.dim[1]) >= kFew && k > 0 && amx_ready();
+  return (args.a.dtype == DType::bf16 || args.a.dtype == DType::f32) &&
+         std::min(args.c_MN.dim[0], args.c_MN.dim[1]) >= kFew && k > 0 && amx_ready();
 }
 
 void gemm_amx(const GemmArgs& args) {
-  if (args.c_MN.dtype == DType::f32) {
-    multiply<float>(args);
+  if (args.a.dtype == DType::f32) {
+    multiply<float, float>(args);
+  } else if (args.c_MN.dtype == DType::f32) {
+    multiply<bf16, float>(args);
   } else {
-    multiply<bf16>(args);
+    multiply<bf16, bf16>(args);
   }
 }
 
