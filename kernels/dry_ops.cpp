@@ -68,6 +68,7 @@ class DryOps final : public CheckingOps {
  public:
   explicit DryOps(const Ops& real) : real_(real) {}
 
+  bool remakes_activations() const override { return real_.remakes_activations(); }
   std::string describe(const AttentionArgs& args) const override { return real_.describe(args); }
 
   size_t scratch_bytes(const GemmArgs& args) const override { return real_.scratch_bytes(args); }

@@ -225,6 +225,10 @@ class Ops {
   /// out_1 (f64[1]) = sum of x in double, same order rule.
   virtual void sum(Stream, Tensor out_1, Tensor x, Tensor scratch) const = 0;
 
+  /// Whether an activation is better made again in backward than kept from forward: where it is a pass of its own in
+  /// either case, keeping it takes memory and saves next to no time.
+  virtual bool remakes_activations() const { return false; }
+
   /// What runs calls of this shape, for the log: "cuDNN 9.19.0"; empty where there is no choice. Like scratch_bytes, it
   /// takes dry tensors.
   virtual std::string describe(const AttentionArgs&) const { return ""; }

@@ -3,6 +3,11 @@
 #include <cmath>
 
 namespace trident {
+namespace {
+
+bool remakes_activation(const Exec& ex) { return ex.redo_cheap || ex.ops.remakes_activations(); }
+
+}  // namespace
 
 Mlp::Mlp(const ModelShape& shape, const std::string& name, std::vector<ParamSpec>& specs) : shape_(shape) {
   const float down_std =
@@ -17,12 +22,13 @@ Mlp::Mlp(const ModelShape& shape, const std::string& name, std::vector<ParamSpec
 Tensor Mlp::forward(Exec& ex, const BlockParams& p, Tensor h_RD, Saved& saved) const {
   const int64_t tokens = ex.tokens(), rows = h_RD.dim[0], ffn = shape_.ffn / shape_.tensor;
   Tensor up = saved.alloc(ex.dtype, {tokens, static_cast<int64_t>(up_.count) * ffn});
-  Tensor act_TF = ex.redo_cheap ? ex.scratch.alloc(ex.dtype, {tokens, ffn}) : saved.alloc(ex.dtype, {tokens, ffn});
+  const bool remake = remakes_activation(ex);
+  Tensor act_TF = remake ? ex.scratch.alloc(ex.dtype, {tokens, ffn}) : saved.alloc(ex.dtype, {tokens, ffn});
   saved.push(up);
-  if (!ex.redo_cheap) saved.push(act_TF);
+  if (!remake) saved.push(act_TF);
 
   // An activation that is made again is made as it will be then: of the rounded projection.
-  if (is_gated(shape_.activation) || ex.redo_cheap) {
+  if (is_gated(shape_.activation) || remake) {
     up_.forward(ex, p, up, enter(ex, h_RD));
     ex.ops.activation_forward(ex.stream, shape_.activation, act_TF, up);
   } else {
@@ -35,7 +41,7 @@ Tensor Mlp::forward(Exec& ex, const BlockParams& p, Tensor h_RD, Saved& saved) c
 
 Tensor Mlp::backward(Exec& ex, const BlockParams& p, Tensor dz_RD, Tensor h_RD, Saved& saved) const {
   const int64_t tokens = ex.tokens(), ffn = shape_.ffn / shape_.tensor;
-  Tensor act_TF = ex.redo_cheap ? Tensor{} : saved.pop();
+  Tensor act_TF = remakes_activation(ex) ? Tensor{} : saved.pop();
   const Tensor up = saved.pop();
 
   Tensor dh_TD = ex.scratch.alloc(ex.dtype, {tokens, shape_.hidden});
@@ -43,7 +49,7 @@ Tensor Mlp::backward(Exec& ex, const BlockParams& p, Tensor dz_RD, Tensor h_RD, 
   Tensor dact_TF = ex.scratch.alloc(ex.dtype, {tokens, ffn});
   {
     const ScratchScope inner(ex.scratch);
-    if (ex.redo_cheap) {
+    if (!act_TF.defined()) {
       act_TF = ex.scratch.alloc(ex.dtype, {tokens, ffn});
       ex.ops.activation_forward(ex.stream, shape_.activation, act_TF, up);
     }

@@ -15,7 +15,7 @@ class Mlp {
  public:
   Mlp(const ModelShape&, const std::string& name, std::vector<ParamSpec>& specs);
 
-  /// h_RD -> z_RD in scratch. Pushes the up projection and, without selective recomputation, the activation.
+  /// h_RD -> z_RD in scratch. Pushes the up projection and, unless backward makes it again, the activation.
   Tensor forward(Exec&, const BlockParams&, Tensor h_RD, Saved&) const;
   /// dz_RD -> dh_RD in scratch; h as forward had it.
   Tensor backward(Exec&, const BlockParams&, Tensor dz_RD, Tensor h_RD, Saved&) const;

@@ -36,15 +36,24 @@ BlockLayout make_block_layout(int64_t block, const std::vector<ParamSpec>& specs
   return layout;
 }
 
-std::vector<BlockRange> partition_blocks(int64_t layers, int chunks) {
+std::vector<BlockRange> partition_blocks(int64_t layers, int chunks, double head_layers) {
   if (layers < chunks) {
     throw UserError(build_string("model.layers is ", layers, " but the pipeline has ", chunks,
                                  " chunks (parallel.pipeline x parallel.virtual_stages): use at most ", layers));
   }
+  // As many layers beside the head as an even cut gives, or fewer while that makes the costliest chunk cheaper.
+  const int64_t others = chunks - 1;
+  const auto costliest = [&](int64_t last) {
+    const int64_t most = others == 0 ? 0 : (layers - last + others - 1) / others;
+    return std::max(static_cast<double>(most), static_cast<double>(last) + head_layers);
+  };
+  int64_t last = layers / chunks;
+  while (others > 0 && last > 1 && costliest(last - 1) < costliest(last)) --last;
   std::vector<BlockRange> ranges;
   int64_t next = 1;
-  for (int i = 0; i < chunks; ++i) {
-    const int64_t count = layers / chunks + (i < layers % chunks ? 1 : 0);
+  for (int64_t i = 0; i < chunks; ++i) {
+    const int64_t rest = layers - last;
+    const int64_t count = i == others ? last : rest / others + (i < rest % others ? 1 : 0);
     ranges.push_back({next, next + count});
     next += count;
   }

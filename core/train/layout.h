@@ -39,9 +39,11 @@ struct BlockRange {
   int64_t begin = 0, end = 0;
 };
 
-/// Cuts the blocks 0 ... layers + 1 into `chunks` consecutive ranges: the layers as evenly as possible (earlier chunks
-/// take the rest), the embedding with the first and the head with the last. Throws UserError when layers < chunks.
-std::vector<BlockRange> partition_blocks(int64_t layers, int chunks);
+/// Cuts the blocks 0 ... layers + 1 into `chunks` consecutive ranges, each with at least one layer, the embedding with
+/// the first and the head with the last, so that the costliest is as cheap as can be: the head costs as much as
+/// `head_layers` layers, so the last takes fewer; the others share theirs evenly (earlier chunks take the rest). Throws
+/// UserError when layers < chunks.
+std::vector<BlockRange> partition_blocks(int64_t layers, int chunks, double head_layers);
 
 /// A block's tensors over its flat buffers: `value` of the layout's length (may be dry), `grad` likewise or absent.
 /// Aliases take `owner` (the tensors of the block that owns tied parameters).

@@ -2,12 +2,32 @@
 
 #include <algorithm>
 
+#include "core/train/flops.h"
 #include "core/train/schedule.h"
 
 namespace trident {
+namespace {
+
+/// The head's arithmetic as a multiple of a layer's.
+double head_in_layers(const ModelShape& shape) {
+  const FlopShape layer{.layers = 1,
+                        .hidden = shape.hidden,
+                        .heads = shape.heads,
+                        .kv_heads = shape.kv_heads,
+                        .head_dim = shape.head_size,
+                        .ffn_hidden = shape.ffn,
+                        .vocab = 0,
+                        .context = shape.context,
+                        .gated = is_gated(shape.activation)};
+  FlopShape with_head = layer;
+  with_head.vocab = shape.vocab;
+  return flops_per_token(with_head) / flops_per_token(layer) - 1;
+}
+
+}  // namespace
 
 Stage::Stage(const ModelShape& shape, int stages, int stage, int chunks) : shape_(shape) {
-  const std::vector<BlockRange> all = partition_blocks(shape.layers, stages * chunks);
+  const std::vector<BlockRange> all = partition_blocks(shape.layers, stages * chunks, head_in_layers(shape));
   for (int c = 0; c < chunks; ++c) {
     const BlockRange range = all[static_cast<size_t>(chunk_of(stages, stage, c))];
     ranges_.push_back(range);

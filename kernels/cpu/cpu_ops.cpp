@@ -124,6 +124,8 @@ class CpuOps final : public Ops {
     cpu::sum(out_1, x);
   }
 
+  bool remakes_activations() const override { return true; }
+
   size_t scratch_bytes(const GemmArgs& args) const override { return gemm_.scratch_bytes(args); }
   size_t scratch_bytes(const NormBackwardArgs& args) const override { return cpu::norm_scratch_bytes(args); }
   size_t scratch_bytes(const AttentionArgs& args) const override { return cpu::attention_scratch_bytes(args); }

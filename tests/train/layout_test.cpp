@@ -58,7 +58,7 @@ TEST_CASE("a tied copy takes no memory where its owner is") {
 TEST_CASE("chunks are consecutive, even to one layer, and hold every block once") {
   for (int64_t layers = 1; layers <= 13; ++layers) {
     for (int chunks = 1; chunks <= layers; ++chunks) {
-      const std::vector<BlockRange> ranges = partition_blocks(layers, chunks);
+      const std::vector<BlockRange> ranges = partition_blocks(layers, chunks, 0);
       INFO(layers << " layers in " << chunks << " chunks");
       REQUIRE(ranges.size() == static_cast<size_t>(chunks));
       CHECK(ranges.front().begin == 0);
@@ -74,10 +74,37 @@ TEST_CASE("chunks are consecutive, even to one layer, and hold every block once"
   }
 }
 
+TEST_CASE("the chunk with the head takes fewer layers, so that no other cut makes the costliest chunk cheaper") {
+  const auto layers_of = [](const std::vector<BlockRange>& ranges, size_t i) {
+    return ranges[i].end - ranges[i].begin - (i == 0 ? 1 : 0) - (i + 1 == ranges.size() ? 1 : 0);
+  };
+  for (const double head : {0.4, 1.0, 4.9, 40.0}) {
+    for (const auto& [layers, chunks] : {std::pair<int64_t, int>{12, 2}, {12, 3}, {13, 4}, {4, 4}, {5, 1}}) {
+      INFO(layers << " layers in " << chunks << " chunks, the head costs " << head << " layers");
+      const std::vector<BlockRange> ranges = partition_blocks(layers, chunks, head);
+      const size_t last = ranges.size() - 1;
+      double costliest = static_cast<double>(layers_of(ranges, last)) + head;
+      int64_t total = layers_of(ranges, last);
+      for (size_t i = 0; i < last; ++i) {
+        CHECK(layers_of(ranges, i) >= 1);
+        CHECK(layers_of(ranges, 0) - layers_of(ranges, i) <= 1);
+        total += layers_of(ranges, i);
+        costliest = std::max(costliest, static_cast<double>(layers_of(ranges, i)));
+      }
+      CHECK(total == layers);
+      for (int64_t other = 1; chunks > 1 && other <= layers - (chunks - 1); ++other) {
+        const auto most = static_cast<double>((layers - other + chunks - 2) / (chunks - 1));
+        CHECK(costliest <= std::max(most, static_cast<double>(other) + head));
+      }
+    }
+  }
+  CHECK(layers_of(partition_blocks(12, 2, 4.9), 0) == 8);
+}
+
 TEST_CASE("fewer layers than chunks are refused with the largest number that works") {
-  CHECK_THROWS_AS(partition_blocks(3, 4), UserError);
+  CHECK_THROWS_AS(partition_blocks(3, 4, 0), UserError);
   try {
-    partition_blocks(3, 4);
+    partition_blocks(3, 4, 0);
   } catch (const UserError& e) {
     CHECK(std::string(e.what()).find("use at most 3") != std::string::npos);
   }
