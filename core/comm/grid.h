@@ -62,6 +62,10 @@ struct Grid {
   Communicator& shard_axis() { return shards ? *shards : *data; }
 };
 
+/// "data, tensor: shared memory; pipeline: MPI": what the collectives of each axis go through; empty where no axis is
+/// longer than one.
+std::string describe_transport(const Grid&);
+
 /// Splits the world; throws UserError when topology.ranks() != world.size().
 Grid make_grid(World&, const Topology&);
 
