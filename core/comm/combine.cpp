@@ -84,8 +84,10 @@ struct Max {
 };
 
 template <class T, class Sum, class Op>
-void combine_as(std::byte* out_bytes, std::span<const std::byte* const> pieces, int64_t count, Op op) {
+void combine_as(std::byte* out_bytes, std::span<const std::byte* const> pieces, int64_t count, std::byte* copy_bytes,
+                Op op) {
   T* const out = reinterpret_cast<T*>(out_bytes);
+  T* const copy = reinterpret_cast<T*>(copy_bytes);
   const auto piece = [&](size_t i) { return reinterpret_cast<const T*>(pieces[i]); };
   int64_t at = 0;
   for (; at + Block<T>::kSize <= count; at += Block<T>::kSize) {
@@ -96,29 +98,36 @@ void combine_as(std::byte* out_bytes, std::span<const std::byte* const> pieces, 
       for (int v = 0; v < kVectors; ++v) sum[v] = op(sum[v], next[v]);
     }
     Block<T>::store(out + at, sum);
+    if (copy == nullptr) continue;
+    for (size_t line = 0; line < Block<T>::kSize * sizeof(T); line += 64) {
+      __builtin_prefetch(reinterpret_cast<std::byte*>(copy + at) + kAskAheadBytes + line, 1);
+    }
+    Block<T>::store(copy + at, sum);
   }
   for (; at < count; ++at) {
     Sum sum = static_cast<Sum>(piece(0)[at]);
     for (size_t i = 1; i < pieces.size(); ++i) sum = op(sum, static_cast<Sum>(piece(i)[at]));
     out[at] = static_cast<T>(sum);
+    if (copy != nullptr) copy[at] = out[at];
   }
 }
 
 template <class T, class Sum>
-void combine(Reduce reduce, std::byte* out, std::span<const std::byte* const> pieces, int64_t count) {
-  reduce == Reduce::sum ? combine_as<T, Sum>(out, pieces, count, Add{}) : combine_as<T, Sum>(out, pieces, count, Max{});
+void combine(Reduce reduce, std::byte* out, std::span<const std::byte* const> pieces, int64_t count, std::byte* copy) {
+  reduce == Reduce::sum ? combine_as<T, Sum>(out, pieces, count, copy, Add{})
+                        : combine_as<T, Sum>(out, pieces, count, copy, Max{});
 }
 
 }  // namespace
 
-void combine_pieces(DType dtype, Reduce reduce, std::byte* out, std::span<const std::byte* const> pieces,
-                    int64_t count) {
+void combine_pieces(DType dtype, Reduce reduce, std::byte* out, std::span<const std::byte* const> pieces, int64_t count,
+                    std::byte* copy) {
   switch (dtype) {
-    case DType::f32: return combine<float, float>(reduce, out, pieces, count);
-    case DType::bf16: return combine<bf16, float>(reduce, out, pieces, count);
-    case DType::f16: return combine<f16, float>(reduce, out, pieces, count);
-    case DType::f64: return combine<double, double>(reduce, out, pieces, count);
-    case DType::i64: return combine<int64_t, int64_t>(reduce, out, pieces, count);
+    case DType::f32: return combine<float, float>(reduce, out, pieces, count, copy);
+    case DType::bf16: return combine<bf16, float>(reduce, out, pieces, count, copy);
+    case DType::f16: return combine<f16, float>(reduce, out, pieces, count, copy);
+    case DType::f64: return combine<double, double>(reduce, out, pieces, count, copy);
+    case DType::i64: return combine<int64_t, int64_t>(reduce, out, pieces, count, copy);
     default: ensure(false, "reductions know f32, bf16, f16, f64 and i64");
   }
 }
