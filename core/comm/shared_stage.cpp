@@ -1,6 +1,7 @@
 #include "core/comm/shared_stage.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <utility>
 
@@ -11,6 +12,9 @@ namespace trident {
 namespace {
 
 constexpr size_t kLine = 64;
+/// Where ranks outnumber cores, every microsecond is taken from the rank waited for; where not, yielding comes back at
+/// once.
+constexpr std::chrono::microseconds kSpin{2};
 /// An all_reduce whose tensors together are no longer takes one post: every rank sums everything.
 constexpr size_t kAtOnceBytes = size_t{16} << 10;
 
@@ -83,7 +87,7 @@ void SharedStage::wait_for_all(const GiveUp& give_up) {
 void SharedStage::wait_for_posts(int peer, uint64_t posts, const GiveUp& give_up) {
   const auto seen = [&] { return flags_[peer].posts.load(std::memory_order_acquire) >= posts; };
   if (seen()) return;
-  for (Patience patience; !seen(); patience.pause()) {
+  for (Patience patience(kSpin); !seen(); patience.pause()) {
     if (patience.waited() > timeout_) give_up();
   }
 }
