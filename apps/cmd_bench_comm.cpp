@@ -135,6 +135,7 @@ class CommBench {
 
 void bench_comm(bool tiny) {
   const MpiSession mpi;
+  if (mpi.ranks() == 1) throw UserError("one rank has nobody to talk to: mpirun -n 2 trident bench comm");
   const size_t most = tiny ? kMostTiny : kMost;
   CommBench(mpi, most).run(most);
 }
