@@ -383,8 +383,11 @@ void add_bench_command(CLI::App& app) {
   CLI::App* disk = bench->add_subcommand("disk", "instead, how fast a directory takes and gives back offloaded state");
   const auto directory = std::make_shared<std::string>();
   disk->add_option("DIRECTORY", *directory, "where zero.nvme_path would point; 1 GiB there for a moment")->required();
+  CLI::App* comm = bench->add_subcommand(
+      "comm", "instead, under mpirun: the collectives between its ranks, beside MPI_Allreduce, from 4 KiB to 256 MiB");
   bench->require_subcommand(0, 1);
-  bench->callback([ops, adamw, disk, options, directory] {
+  bench->callback([ops, adamw, disk, comm, options, directory] {
+    if (comm->parsed()) return bench_comm(options->tiny);
     if (disk->parsed()) return bench_disk(*directory, options->tiny);
     options->ops = ops->parsed();
     options->adamw = adamw->parsed();

@@ -82,7 +82,8 @@ int with_world(const ConfigArguments& arguments, const std::function<int(const C
   if (speaker >= 0) return std::max(code, 1);
   std::unique_ptr<World> world;
   try {
-    world = make_mpi_world(std::chrono::duration<double>(config.comm.timeout));
+    world = make_mpi_world(std::chrono::duration<double>(config.comm.timeout),
+                           {.shared_memory = config.comm.shared_memory});
   } catch (const std::exception&) {
     return report_exception();
   }

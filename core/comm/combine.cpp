@@ -1,50 +1,133 @@
+// Sums stay in registers while all pieces pass: one read of every piece, one write of the result.
 #include "core/comm/combine.h"
 
-#include <algorithm>
+#include <cstring>
 
 #include "core/base/error.h"
+#include "kernels/cpu/simd.h"
 
 namespace trident {
 namespace {
 
-template <class T, class Sum, class Op>
-void combine_as(std::byte* out_bytes, std::span<const std::byte* const> pieces, int64_t count, Op op) {
-  // The accumulators of one block stay in the first-level cache while every piece passes over them.
-  constexpr int64_t kBlock = 1024;
-  Sum sum[kBlock];
-  T* const out = reinterpret_cast<T*>(out_bytes);
-  for (int64_t begin = 0; begin < count; begin += kBlock) {
-    const int64_t n = std::min(kBlock, count - begin);
-    const T* const first = reinterpret_cast<const T*>(pieces[0]) + begin;
-    for (int64_t i = 0; i < n; ++i) sum[i] = static_cast<Sum>(first[i]);
-    for (const std::byte* piece : pieces.subspan(1)) {
-      const T* const x = reinterpret_cast<const T*>(piece) + begin;
-      for (int64_t i = 0; i < n; ++i) sum[i] = op(sum[i], static_cast<Sum>(x[i]));
+constexpr int kVectors = 4;
+
+/// A block of elements of T as kVectors vectors of sums: its size, load and store, which round as the scalar types do.
+template <class T>
+struct Block {
+  static constexpr int kLanes = sizeof(cpu::VecF) / sizeof(T), kSize = kVectors * kLanes;
+  typedef T Vec __attribute__((vector_size(sizeof(cpu::VecF))));
+  static void load(const T* p, Vec* v) {
+    for (int i = 0; i < kVectors; ++i) {
+      Vec x;  // a copy straight into v would keep v in memory
+      std::memcpy(&x, p + i * kLanes, sizeof x);
+      v[i] = x;
     }
-    for (int64_t i = 0; i < n; ++i) out[begin + i] = static_cast<T>(sum[i]);
+  }
+  static void store(T* p, const Vec* v) {
+    for (int i = 0; i < kVectors; ++i) {
+      const Vec x = v[i];
+      std::memcpy(p + i * kLanes, &x, sizeof x);
+    }
+  }
+};
+template <>
+struct Block<f16> {
+  static constexpr int kSize = kVectors * cpu::kLanes;
+  using Vec = cpu::VecF;
+  static void load(const f16* p, Vec* v) {
+    for (int i = 0; i < kVectors; ++i) v[i] = cpu::load(p + i * cpu::kLanes);
+  }
+  static void store(f16* p, const Vec* v) {
+    for (int i = 0; i < kVectors; ++i) cpu::store(p + i * cpu::kLanes, v[i]);
+  }
+};
+/// Even and odd elements apart: no element changes its lane. (Not simd.h's store: the instruction behind it loses
+/// denormals, which the scalar tail would keep.)
+template <>
+struct Block<bf16> {
+  static constexpr int kSize = kVectors * cpu::kLanes;
+  using Vec = cpu::VecF;
+  static void load(const bf16* p, Vec* v) {
+    for (int i = 0; i < kVectors; i += 2) {
+      cpu::VecU pair;
+      std::memcpy(&pair, p + i * cpu::kLanes, sizeof pair);
+      v[i] = (Vec)(pair << 16);
+      v[i + 1] = (Vec)(pair & 0xffff0000u);
+    }
+  }
+  static void store(bf16* p, const Vec* v) {
+    for (int i = 0; i < kVectors; i += 2) {
+      const cpu::VecU pair = (rounded(v[i]) >> 16) | (rounded(v[i + 1]) & 0xffff0000u);
+      std::memcpy(static_cast<void*>(p + i * cpu::kLanes), &pair, sizeof pair);
+    }
+  }
+
+ private:
+  static cpu::VecU rounded(Vec v) {
+    const cpu::VecU u = (cpu::VecU)v;
+    return v != v ? u | 0x400000u : u + 0x7fffu + ((u >> 16) & 1u);
+  }
+};
+
+struct Add {
+  template <class V>
+  V operator()(V a, V b) const {
+    return a + b;
+  }
+};
+struct Max {
+  // Once NaN, always NaN: a reduction that lost one would hide a diverged rank.
+  template <class V>
+  V operator()(V a, V b) const {
+    return (b > a) | (b != b) ? b : a;
+  }
+};
+
+template <class T, class Sum, class Op>
+void combine_as(std::byte* out_bytes, std::span<const std::byte* const> pieces, int64_t count, std::byte* copy_bytes,
+                Op op) {
+  T* const out = reinterpret_cast<T*>(out_bytes);
+  T* const copy = reinterpret_cast<T*>(copy_bytes);
+  const auto piece = [&](size_t i) { return reinterpret_cast<const T*>(pieces[i]); };
+  int64_t at = 0;
+  for (; at + Block<T>::kSize <= count; at += Block<T>::kSize) {
+    typename Block<T>::Vec sum[kVectors], next[kVectors];
+    Block<T>::load(piece(0) + at, sum);
+    for (size_t i = 1; i < pieces.size(); ++i) {
+      Block<T>::load(piece(i) + at, next);
+      for (int v = 0; v < kVectors; ++v) sum[v] = op(sum[v], next[v]);
+    }
+    Block<T>::store(out + at, sum);
+    if (copy == nullptr) continue;
+    for (size_t line = 0; line < Block<T>::kSize * sizeof(T); line += 64) {
+      __builtin_prefetch(reinterpret_cast<std::byte*>(copy + at) + kAskAheadBytes + line, 1);
+    }
+    Block<T>::store(copy + at, sum);
+  }
+  for (; at < count; ++at) {
+    Sum sum = static_cast<Sum>(piece(0)[at]);
+    for (size_t i = 1; i < pieces.size(); ++i) sum = op(sum, static_cast<Sum>(piece(i)[at]));
+    out[at] = static_cast<T>(sum);
+    if (copy != nullptr) copy[at] = out[at];
   }
 }
 
 template <class T, class Sum>
-void combine(Reduce reduce, std::byte* out, std::span<const std::byte* const> pieces, int64_t count) {
-  if (reduce == Reduce::sum) {
-    combine_as<T, Sum>(out, pieces, count, [](Sum a, Sum b) { return a + b; });
-  } else {
-    // Once NaN, always NaN: a reduction that lost one would hide a diverged rank.
-    combine_as<T, Sum>(out, pieces, count, [](Sum a, Sum b) { return b > a || b != b ? b : a; });
-  }
+void combine(Reduce reduce, std::byte* out, std::span<const std::byte* const> pieces, int64_t count, std::byte* copy) {
+  reduce == Reduce::sum ? combine_as<T, Sum>(out, pieces, count, copy, Add{})
+                        : combine_as<T, Sum>(out, pieces, count, copy, Max{});
 }
 
 }  // namespace
 
-void combine_pieces(DType dtype, Reduce reduce, std::byte* out, std::span<const std::byte* const> pieces,
-                    int64_t count) {
+void combine_pieces(DType dtype, Reduce reduce, std::byte* out, std::span<const std::byte* const> pieces, int64_t count,
+                    std::byte* copy) {
   switch (dtype) {
-    case DType::f32: return combine<float, float>(reduce, out, pieces, count);
-    case DType::bf16: return combine<bf16, float>(reduce, out, pieces, count);
-    case DType::f16: return combine<f16, float>(reduce, out, pieces, count);
-    case DType::f64: return combine<double, double>(reduce, out, pieces, count);
-    case DType::i64: return combine<int64_t, int64_t>(reduce, out, pieces, count);
+    case DType::f32: return combine<float, float>(reduce, out, pieces, count, copy);
+    case DType::bf16: return combine<bf16, float>(reduce, out, pieces, count, copy);
+    case DType::f16: return combine<f16, float>(reduce, out, pieces, count, copy);
+    case DType::f64: return combine<double, double>(reduce, out, pieces, count, copy);
+    case DType::i64: return combine<int64_t, int64_t>(reduce, out, pieces, count, copy);
     default: ensure(false, "reductions know f32, bf16, f16, f64 and i64");
   }
 }

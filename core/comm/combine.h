@@ -12,8 +12,12 @@ namespace trident {
 
 /// out[i] = pieces[0][i] + pieces[1][i] + ... in this order (or the maximum; NaN wins), for i < count. f32, bf16 and
 /// f16 accumulate in f32, f64 in f64, i64 in i64; rounded once, at the end. `out` may be one of the pieces, and must
-/// not overlap another. Throws InternalError for other dtypes.
-void combine_pieces(DType dtype, Reduce reduce, std::byte* out, std::span<const std::byte* const> pieces,
-                    int64_t count);
+/// not overlap another. `copy`, if there is one, gets the same as `out`; best for memory that another core's cache
+/// holds. Throws InternalError for other dtypes.
+void combine_pieces(DType dtype, Reduce reduce, std::byte* out, std::span<const std::byte* const> pieces, int64_t count,
+                    std::byte* copy = nullptr);
+
+/// How far ahead of writing lines that another core's cache holds they are asked for. It gains a tenth.
+inline constexpr int64_t kAskAheadBytes = 1024;
 
 }  // namespace trident

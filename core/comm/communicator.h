@@ -29,6 +29,8 @@ class Communicator {
   virtual int rank() const = 0;  ///< this rank's position in the group
   virtual int size() const = 0;
   virtual std::string_view axis() const = 0;  ///< "tensor", "data", ... for messages
+  /// What collectives go through: "shared memory", "MPI", "NCCL"; empty where nothing travels.
+  virtual std::string_view transport() const { return {}; }
 
   /// inout = reduction over the group, same bits on every rank. f32, bf16, f16, f64, i64 (i64: exact).
   virtual void all_reduce(Tensor inout, Reduce, Stream) = 0;

@@ -1,8 +1,25 @@
 #include "core/comm/grid.h"
 
+#include <map>
+
 #include "core/base/error.h"
 
 namespace trident {
+
+std::string describe_transport(const Grid& grid) {
+  std::map<std::string_view, std::string> axes;
+  for (const auto* group : {&grid.tensor, &grid.context, &grid.data, &grid.pipeline}) {
+    const Communicator& axis = **group;
+    if (axis.size() == 1) continue;
+    std::string& names = axes[axis.transport()];
+    names += (names.empty() ? "" : ", ") + std::string(axis.axis());
+  }
+  std::string text;
+  for (const auto& [transport, names] : axes) {
+    text += build_string(text.empty() ? "" : "; ", names, ": ", transport);
+  }
+  return text;
+}
 
 Grid make_grid(World& world, const Topology& topology) {
   if (topology.ranks() != world.size()) {

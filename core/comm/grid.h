@@ -38,6 +38,8 @@ struct CommLimits {
   size_t scratch_bytes = size_t{8} << 20;  ///< of each communicator, for reductions in flight
   size_t message_bytes = size_t{1} << 30;  ///< longest MPI message (its counts are int); at most 2^31 - 1
   size_t tiny_bytes = 2048;                ///< an all_reduce up to this size takes one round of messages
+  bool shared_memory = true;               ///< between ranks of one host, where the system allows it
+  size_t stage_bytes = size_t{1} << 20;    ///< of each rank in a communicator's shared memory
 };
 
 /// MPI_COMM_WORLD; MPI must be initialised (MPI_THREAD_MULTIPLE). Detects a job whose processes each think they are
@@ -59,6 +61,10 @@ struct Grid {
 
   Communicator& shard_axis() { return shards ? *shards : *data; }
 };
+
+/// "data, tensor: shared memory; pipeline: MPI": what the collectives of each axis go through; empty where no axis is
+/// longer than one.
+std::string describe_transport(const Grid&);
 
 /// Splits the world; throws UserError when topology.ranks() != world.size().
 Grid make_grid(World&, const Topology&);

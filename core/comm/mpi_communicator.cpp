@@ -50,6 +50,10 @@ class MpiCommunicator::Operation {
     if (!wait_all(requests, owner_.shared_.timeout)) give_up();
     requests.clear();
   }
+  /// The same for what waits elsewhere.
+  SharedStage::GiveUp when_silent() const {
+    return [this] { give_up(); };
+  }
 
  private:
   [[noreturn]] void give_up() const {
@@ -71,7 +75,7 @@ class MpiCommunicator::Operation {
 };
 
 MpiCommunicator::MpiCommunicator(MPI_Comm comm, int number, std::string_view axis, std::vector<int> world_ranks,
-                                 MpiShared shared)
+                                 MpiShared shared, SharedSegment segment)
     : comm_(comm),
       number_(number),
       axis_(axis),
@@ -81,19 +85,22 @@ MpiCommunicator::MpiCommunicator(MPI_Comm comm, int number, std::string_view axi
   MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN);
   MPI_Comm_rank(comm_, &rank_);
   MPI_Comm_size(comm_, &size_);
+  blocks_.resize(static_cast<size_t>(size_));
+  shared_.watchdog.watch(number_, &collectives_begun_);
+  if (segment.data() != nullptr) {
+    stage_ = std::make_unique<SharedStage>(std::move(segment), rank_, size_, shared.limits.stage_bytes, shared.timeout);
+    return;
+  }
   // Every peer has a slot of at least one cache line in each half.
   scratch_bytes_ = round_up(std::max(shared.limits.scratch_bytes, 2 * kAlignment * size_), 2 * kAlignment);
   scratch_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, scratch_bytes_)));
   if (!scratch_) throw RunError(build_string("no memory for ", scratch_bytes_, " bytes of scratch on axis ", axis_));
-  shared_.watchdog.watch(number_, &collectives_begun_);
 }
 
 MpiCommunicator::~MpiCommunicator() {
   shared_.watchdog.unwatch(number_);
   MPI_Comm_free(&comm_);
 }
-
-int64_t MpiCommunicator::Parts::begin(int i) const { return total / count * i + std::min<int64_t>(i, total % count); }
 
 template <class Body>
 void MpiCommunicator::run(Stream stream, const char* name, size_t bytes, int peer, Body body) {
@@ -121,6 +128,7 @@ void MpiCommunicator::post_recv(std::byte* to, size_t bytes, int peer, int tag, 
 
 void MpiCommunicator::reduce_parts(Operation& operation, std::byte* own, const std::byte* full, const Parts& parts,
                                    DType dtype, Reduce reduce) {
+  if (stage_) return stage_->reduce_scatter(own, full, parts, dtype, reduce, operation.when_silent());
   const size_t element = dtype_bytes(dtype);
   const size_t half_bytes = scratch_bytes_ / 2;
   const size_t slot_bytes = round_down(half_bytes / std::max(size_ - 1, 1), kAlignment);
@@ -154,14 +162,19 @@ void MpiCommunicator::reduce_parts(Operation& operation, std::byte* own, const s
   }
 }
 
-void MpiCommunicator::gather_parts(Operation& operation, std::byte* full, const Parts& parts, size_t element_bytes) {
-  const auto at = [&](int part) { return full + parts.begin(part) * element_bytes; };
-  const auto bytes = [&](int part) { return (parts.end(part) - parts.begin(part)) * element_bytes; };
+void MpiCommunicator::set_blocks(std::byte* full, const Parts& parts, size_t element_bytes) {
+  for (int i = 0; i < size_; ++i) {
+    blocks_[i] = {full + parts.begin(i) * element_bytes, full + parts.end(i) * element_bytes};
+  }
+}
+
+void MpiCommunicator::gather_blocks(Operation& operation) {
+  if (stage_) return stage_->all_gather(blocks_, operation.when_silent());
   Requests& requests = requests_[0];
   for (int distance = 1; distance < size_; ++distance) {
     const int to = peer_at(distance), from = peer_at(size_ - distance);
-    post_recv(at(from), bytes(from), from, kCollectiveTag, requests);
-    post_send(at(rank_), bytes(rank_), to, kCollectiveTag, requests);
+    post_recv(blocks_[from].data(), blocks_[from].size(), from, kCollectiveTag, requests);
+    post_send(blocks_[rank_].data(), blocks_[rank_].size(), to, kCollectiveTag, requests);
   }
   operation.wait(requests);
 }
@@ -189,6 +202,7 @@ void MpiCommunicator::all_reduce(Tensor inout, Reduce reduce, Stream stream) {
     std::byte* const data = bytes_of(inout);
     const int64_t count = inout.numel();
     if (count == 0) return;
+    if (stage_) return stage_->all_reduce(data, count, inout.dtype, reduce, operation.when_silent());
     // One round of messages instead of two; the sum is the same, in the same order.
     if (bytes <= shared_.limits.tiny_bytes && round_up(bytes, kAlignment) * size_ <= scratch_bytes_) {
       return all_reduce_tiny(operation, data, count, inout.dtype, reduce);
@@ -196,7 +210,8 @@ void MpiCommunicator::all_reduce(Tensor inout, Reduce reduce, Stream stream) {
     const Parts parts{count, size_};
     const size_t element = dtype_bytes(inout.dtype);
     reduce_parts(operation, data + parts.begin(rank_) * element, data, parts, inout.dtype, reduce);
-    gather_parts(operation, data, parts, element);
+    set_blocks(data, parts, element);
+    gather_blocks(operation);
   });
 }
 
@@ -214,7 +229,8 @@ void MpiCommunicator::all_gather(Tensor full, Tensor shard, Stream stream) {
     if (full.numel() == 0) return;
     std::byte* const own = bytes_of(full) + rank_ * shard.bytes();
     if (own != shard.data) std::memcpy(own, bytes_of(shard), shard.bytes());
-    gather_parts(operation, bytes_of(full), {full.numel(), size_}, dtype_bytes(full.dtype));
+    set_blocks(bytes_of(full), {full.numel(), size_}, dtype_bytes(full.dtype));
+    gather_blocks(operation);
   });
 }
 
@@ -223,6 +239,7 @@ void MpiCommunicator::broadcast(Tensor inout, int root, Stream stream) {
   run(stream, "broadcast", rank_ == root ? inout.bytes() : 0, kNoPeer, [=, this](Operation& operation) {
     std::byte* const data = bytes_of(inout);
     const size_t bytes = inout.bytes();
+    if (stage_) return stage_->broadcast({data, bytes}, root, operation.when_silent());
     Requests& requests = requests_[0];
     for (size_t done = 0; done < bytes; done += shared_.limits.message_bytes) {
       const int length = static_cast<int>(std::min(bytes - done, shared_.limits.message_bytes));
@@ -255,22 +272,21 @@ std::vector<std::vector<std::byte>> MpiCommunicator::all_gather_bytes(std::span<
   Operation operation(*this, "all_gather_bytes", mine.size() * (size_ - 1), kNoPeer);
   std::vector<uint64_t> lengths(size_);
   lengths[rank_] = mine.size();
-  gather_parts(operation, reinterpret_cast<std::byte*>(lengths.data()), {size_, size_}, sizeof(uint64_t));
+  set_blocks(reinterpret_cast<std::byte*>(lengths.data()), {size_, size_}, sizeof(uint64_t));
+  gather_blocks(operation);
   std::vector<std::vector<std::byte>> all(size_);
-  Requests& requests = requests_[0];
   all[rank_].assign(mine.begin(), mine.end());
-  for (int distance = 1; distance < size_; ++distance) {
-    const int to = peer_at(distance), from = peer_at(size_ - distance);
-    all[from].resize(lengths[from]);
-    post_recv(all[from].data(), lengths[from], from, kCollectiveTag, requests);
-    post_send(mine.data(), mine.size(), to, kCollectiveTag, requests);
+  for (int i = 0; i < size_; ++i) {
+    all[i].resize(lengths[i]);
+    blocks_[i] = all[i];
   }
-  operation.wait(requests);
+  gather_blocks(operation);
   return all;
 }
 
 void MpiCommunicator::barrier() {
   Operation operation(*this, "barrier", 0, kNoPeer);
+  if (stage_) return stage_->barrier(operation.when_silent());
   Requests& requests = requests_[0];
   requests.push_back(MPI_REQUEST_NULL);
   check_mpi(MPI_Ibarrier(comm_, &requests.back()), "MPI_Ibarrier");

@@ -1,9 +1,10 @@
-// MpiCommunicator: the collectives over MPI point-to-point messages.
+// MpiCommunicator: a group of MPI ranks. Its collectives go through shared memory where all members are on one host
+// (SharedStage), else over MPI point-to-point messages, as send and recv always do: within a host those are one copy.
 //
-// Policy: a reduction sends every rank the pieces that it owns and sums them there in rank order (combine_pieces);
-// all_reduce is that plus an all-gather, so both give the same bits for every partition. MPI_Allreduce would choose the
-// order by message size and group. Chunks of bounded size go through a scratch of fixed size, two in flight: one
-// travels while the other is summed.
+// Policy: over messages a reduction sends every rank the pieces that it owns and sums them there in rank order
+// (combine_pieces); all_reduce is that plus an all-gather, so both give the same bits for every partition.
+// MPI_Allreduce would choose the order by message size and group. Chunks of bounded size go through a scratch of fixed
+// size, two in flight: one travels while the other is summed.
 #pragma once
 
 #include <mpi.h>
@@ -13,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,6 +22,7 @@
 #include "core/comm/grid.h"
 #include "core/comm/ledger.h"
 #include "core/comm/mpi_wait.h"
+#include "core/comm/shared_stage.h"
 #include "core/comm/watchdog.h"
 
 namespace trident {
@@ -35,13 +38,16 @@ struct MpiShared {
 class MpiCommunicator final : public Communicator {
  public:
   /// Takes `comm` over. `number`: the same on all members, unique in the job. `world_ranks`: of the members, in order.
-  MpiCommunicator(MPI_Comm comm, int number, std::string_view axis, std::vector<int> world_ranks, MpiShared shared);
+  /// `segment`: of SharedStage::segment_bytes, on all members or empty on all.
+  MpiCommunicator(MPI_Comm comm, int number, std::string_view axis, std::vector<int> world_ranks, MpiShared shared,
+                  SharedSegment segment);
   /// The streams it was used on must be synchronized before.
   ~MpiCommunicator() override;
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   std::string_view axis() const override { return axis_; }
+  std::string_view transport() const override { return stage_ ? "shared memory" : "MPI"; }
 
   void all_reduce(Tensor inout, Reduce, Stream) override;
   void reduce_scatter(Tensor shard, Tensor full, Reduce, Stream) override;
@@ -56,14 +62,6 @@ class MpiCommunicator final : public Communicator {
   class Operation;
   using Requests = std::vector<MPI_Request>;
 
-  /// How `total` elements divide over the group: as evenly as can be, longer parts first.
-  struct Parts {
-    int64_t total;
-    int count;
-    int64_t begin(int i) const;
-    int64_t end(int i) const { return begin(i + 1); }
-  };
-
   template <class Body>
   void run(Stream stream, const char* name, size_t bytes, int peer, Body body);
 
@@ -73,7 +71,9 @@ class MpiCommunicator final : public Communicator {
   int peer_at(int distance) const { return (rank_ + distance) % size_; }
 
   void reduce_parts(Operation&, std::byte* own, const std::byte* full, const Parts&, DType, Reduce);
-  void gather_parts(Operation&, std::byte* full, const Parts&, size_t element_bytes);
+  /// Every rank's bytes to blocks_ of all ranks; this rank's are in its own.
+  void gather_blocks(Operation&);
+  void set_blocks(std::byte* full, const Parts&, size_t element_bytes);
   void all_reduce_tiny(Operation&, std::byte* inout, int64_t count, DType, Reduce);
 
   MPI_Comm comm_;
@@ -85,9 +85,12 @@ class MpiCommunicator final : public Communicator {
 
   std::atomic<int64_t> collectives_begun_{0};
   std::atomic<bool> collective_running_{false};
-  size_t scratch_bytes_ = 0;
+  std::unique_ptr<SharedStage> stage_;  ///< where there is shared memory
+  size_t scratch_bytes_ = 0;            ///< where there is none
   std::unique_ptr<std::byte, void (*)(void*)> scratch_;
-  std::array<Requests, 2> requests_;  ///< of collectives; kept so that a step allocates nothing
+  // Of collectives; kept so that a step allocates nothing.
+  std::array<Requests, 2> requests_;
+  std::vector<std::span<std::byte>> blocks_;
 };
 
 }  // namespace trident

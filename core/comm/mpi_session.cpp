@@ -2,6 +2,8 @@
 
 #include <mpi.h>
 
+#include "core/comm/mpi_wait.h"
+
 namespace trident {
 
 MpiSession::MpiSession() {
@@ -29,6 +31,12 @@ int MpiSession::lowest_rank(bool mine) const {
   int lowest = mine ? rank() : nobody;
   MPI_Allreduce(MPI_IN_PLACE, &lowest, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
   return lowest == nobody ? -1 : lowest;
+}
+
+void MpiSession::all_reduce(std::span<float> inout) const {
+  check_mpi(
+      MPI_Allreduce(MPI_IN_PLACE, inout.data(), static_cast<int>(inout.size()), MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD),
+      "MPI_Allreduce");
 }
 
 std::string mpi_library() {

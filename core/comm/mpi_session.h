@@ -1,6 +1,7 @@
 // MPI's life in this process: initialised when made, finalised when destroyed.
 #pragma once
 
+#include <span>
 #include <string>
 
 namespace trident {
@@ -16,6 +17,8 @@ class MpiSession {
   int rank() const;
   /// The lowest rank that says true, -1 when none does. Collective.
   int lowest_rank(bool mine) const;
+  /// MPI's own MPI_Allreduce, in place, to measure ours against.
+  void all_reduce(std::span<float> inout) const;
 };
 
 /// "Open MPI v4.1.4, ...": name and version of the MPI library. Needs no session.

@@ -21,7 +21,7 @@ void check_mpi(int code, const char* call) {
 void Patience::pause() {
   using namespace std::chrono_literals;
   const auto waited = std::chrono::steady_clock::now() - start_;
-  if (waited < 50us) return;
+  if (waited < spin_) return;
   if (waited < 2ms) {
     sched_yield();
     return;

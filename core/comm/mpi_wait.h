@@ -18,10 +18,14 @@ void check_mpi(int code, const char* call);
 /// waited, from 50 us up to 1 ms, which costs at most a twentieth more.
 class Patience {
  public:
+  Patience() = default;
+  /// With another time to spin. (MPI's own progress gives the core away between its looks, a bare flag does not.)
+  explicit Patience(std::chrono::nanoseconds spin) : spin_(spin) {}
   void pause();
   Seconds waited() const { return std::chrono::steady_clock::now() - start_; }
 
  private:
+  std::chrono::nanoseconds spin_ = std::chrono::microseconds(50);
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/log.h"
 #include "core/comm/grid.h"
 #include "core/comm/launch.h"
 #include "core/comm/mpi_communicator.h"
@@ -63,6 +64,7 @@ class MpiWorld final : public World {
     MPI_Comm_rank(node, &local_rank_);
     MPI_Comm_size(node, &local_size_);
     MPI_Comm_free(&node);
+    shared_memory_ = limits.shared_memory;
     watchdog_ = std::make_unique<Watchdog>(ledger_, all_hosts(host_, size_));
     shared_ = std::make_unique<MpiShared>(MpiShared{ledger_, *watchdog_, timeout, limits});
   }
@@ -87,15 +89,33 @@ class MpiWorld final : public World {
     }
     std::vector<int> world_ranks(members);
     check_mpi(MPI_Allgather(&rank_, 1, MPI_INT, world_ranks.data(), 1, MPI_INT, group), "MPI_Allgather");
-    return std::make_unique<MpiCommunicator>(group, number, axis, std::move(world_ranks), *shared_);
+    SharedSegment segment = shared_segment(group, axis);
+    return std::make_unique<MpiCommunicator>(group, number, axis, std::move(world_ranks), *shared_, std::move(segment));
   }
 
   void abort(int code, std::string_view message) override { watchdog_->fail(code, message); }
 
  private:
+  /// For the group's collectives, if it can have one. One refusal is enough: it would be the same the next time.
+  SharedSegment shared_segment(MPI_Comm group, std::string_view axis) {
+    if (!shared_->limits.shared_memory || !on_one_host(group)) return {};
+    int members = 1;
+    MPI_Comm_size(group, &members);
+    std::string problem;
+    const size_t bytes = SharedStage::segment_bytes(members, shared_->limits.stage_bytes);
+    SharedSegment segment = make_shared_segment(group, bytes, shared_memory_, problem);
+    shared_memory_ = segment.data() != nullptr;
+    if (!problem.empty()) {
+      log::warn(build_string("no shared memory between the ranks of axis ", axis, " (", problem,
+                             "): their collectives go through MPI, which is slower"));
+    }
+    return segment;
+  }
+
   const std::string host_;
   int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
-  int splits_ = 0;  ///< the same on all ranks, since split is collective: it numbers the communicators
+  bool shared_memory_ = true;  ///< false once it was refused
+  int splits_ = 0;             ///< the same on all ranks, since split is collective: it numbers the communicators
   Ledger ledger_;
   std::unique_ptr<Watchdog> watchdog_;
   std::unique_ptr<MpiShared> shared_;

@@ -114,6 +114,7 @@ class NcclCommunicator final : public Communicator {
   int rank() const override { return base_->rank(); }
   int size() const override { return base_->size(); }
   std::string_view axis() const override { return base_->axis(); }
+  std::string_view transport() const override { return size() == 1 ? "" : "NCCL"; }
 
   void all_reduce(Tensor inout, Reduce reduce, Stream stream) override {
     check_place(inout);

@@ -147,6 +147,7 @@ struct MemoryConfig {
 
 struct CommConfig {
   double timeout = 600;
+  bool shared_memory = true;
 
   bool operator==(const CommConfig&) const = default;
 
@@ -157,6 +158,11 @@ struct CommConfig {
                          .range = between(1, 1e6),
                          .group = FieldGroup::bookkeeping,
                          .effect = "A collective that waits longer ends the job and names the missing ranks."});
+    visit(self.shared_memory,
+          {.name = "shared_memory",
+           .group = FieldGroup::bookkeeping,
+           .effect = "Collectives on the CPU between ranks of one host go through memory that they share, where the "
+                     "system allows it; false: through MPI, with the same bits."});
   }
 };
 

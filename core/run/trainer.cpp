@@ -105,6 +105,9 @@ void Trainer::start() {
   log::info(build_string("grid: ", run_->grid().topology.describe(), " on ", world_.size(),
                          world_.size() == 1 ? " rank" : " ranks", ", ZeRO ", config_.zero.stage, ", ",
                          enum_name(config_.train.precision), "; built in ", format_duration(seconds_since(begin))));
+  if (const std::string transport = describe_transport(run_->grid()); !transport.empty()) {
+    log::info("collectives: " + transport);
+  }
   for (const std::string& note : notes_) log::info(note);
   if (const std::string attention = run_->describe_attention(); !attention.empty()) {
     log::info("attention: " + attention);

@@ -51,7 +51,14 @@ inline VecF load(const bf16* p) {
 inline VecF load(const f16* p) {
   VecH v;
   std::memcpy(&v, p, sizeof v);
+  // GCC 12 would convert lane by lane.
+#if defined(__AVX512F__)
+  return (VecF)_mm512_maskz_cvtph_ps(0xffff, (__m256i)v);
+#elif defined(__F16C__)
+  return (VecF)_mm256_cvtph_ps((__m128i)v);
+#else
   return __builtin_convertvector(v, VecF);
+#endif
 }
 
 inline void store(float* p, VecF v) { std::memcpy(p, &v, sizeof v); }
@@ -68,7 +75,13 @@ inline void store(bf16* p, VecF v) {
   std::memcpy(static_cast<void*>(p), &out, sizeof out);
 }
 inline void store(f16* p, VecF v) {
+#if defined(__AVX512F__)
+  const __m256i out = _mm512_maskz_cvtps_ph(0xffff, (__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#elif defined(__F16C__)
+  const __m128i out = _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
   const VecH out = __builtin_convertvector(v, VecH);
+#endif
   std::memcpy(static_cast<void*>(p), &out, sizeof out);
 }
 

@@ -268,6 +268,10 @@ class CliChecks:
         self.expect("bench of a disk", 0, "bench", "--tiny", "disk", "scratch", out=[
             rf"scratch/trident-bench: 8 chunks of 4.0 KiB, [^\n]* 4 threads,[^\n]*\n[^\n]*\n2{rates}\n3{rates}\n4{rates}\n", "io_uring"])
         self.expect("bench of no disk", 1, "bench", "disk", err=["DIRECTORY"])
+        cells = r"(\s+[\d.]+( %)?)"
+        self.expect("bench of two ranks", 0, "bench", "--tiny", "comm", ranks=2, out=[
+            rf"through shared memory, 2 ranks; [\s\S]*\n +4.0 KiB{cells}{{10}}\n[\s\S]*\n +64.0 KiB{cells}{{10}}\n"])
+        self.expect("bench of one rank", 1, "bench", "comm", err=["mpirun -n 2"])
         self.expect("bench of a GPU without one", 1, "bench", "--device", "cuda", err=["device: cuda"])
 
     def all(self):

@@ -63,6 +63,27 @@ TEST_CASE("the output may be one of the pieces", "[ranks=1]") {
   for (size_t i = 0; i < b.size(); ++i) REQUIRE(b[i] == 3 * static_cast<float>(i));
 }
 
+TEST_CASE("an element's sum does not depend on its place", "[ranks=1]") {
+  // Long runs go by blocks of vectors, what is left one by one. Denormals of both signs too, which vectors may lose.
+  constexpr int64_t kCount = 300;
+  std::vector<std::vector<bf16>> pieces(3, std::vector<bf16>(kCount));
+  for (int64_t i = 0; i < kCount; ++i) {
+    for (size_t p = 0; p < pieces.size(); ++p) {
+      pieces[p][i].bits = static_cast<uint16_t>((i * 7919 + static_cast<int64_t>(p) * 104729) % 0x7f80 / (i % 2 + 1) |
+                                                (i % 3 == 0 ? 0x8000 : 0));
+      if (i % 5 == 0) pieces[p][i].bits &= 0x80ff;
+    }
+  }
+  for (const Reduce reduce : {Reduce::sum, Reduce::max}) {
+    const auto together = combined<bf16>(reduce, pieces);
+    for (int64_t i = 0; i < kCount; ++i) {
+      const auto alone = combined<bf16>(reduce, {{pieces[0][i]}, {pieces[1][i]}, {pieces[2][i]}});
+      INFO("element " << i << " of " << kCount);
+      REQUIRE(together[i].bits == alone[0].bits);
+    }
+  }
+}
+
 TEST_CASE("dtypes without a sum are refused", "[ranks=1]") {
   std::byte x[8] = {};
   const std::byte* const pieces[] = {x};

@@ -43,6 +43,7 @@ TEST_CASE("the groups of a 2 x 2 x 2 grid are the topology's", "[ranks=8]") {
     CHECK(sum_of_ranks(*group, me, job.compute) == sum(topology.group(me, axis)));
   }
   CHECK(grid.world->size() == 8);
+  CHECK(describe_transport(grid) == "tensor, data, pipeline: shared memory");
   CHECK(grid.ends->size() == 2);
   CHECK(sum_of_ranks(*grid.ends, me, job.compute) == sum(topology.group(me, Axis::pipeline)));
 }

@@ -1,5 +1,7 @@
 // Collectives against closed forms: rank r holds (r + 1) * (i % 7 - 3), small integers that every dtype holds exactly,
 // so that the answers are exact too.
+#include <thread>
+
 #include "comm/ranks.h"
 #include "core/base/error.h"
 
@@ -12,8 +14,12 @@ double pattern(int rank, int64_t i) { return (rank + 1) * static_cast<double>(i 
 double pattern_sum(int ranks, int64_t i) { return ranks * (ranks + 1) / 2 * static_cast<double>(i % 7 - 3); }
 double pattern_max(int ranks, int64_t i) { return i % 7 > 3 ? pattern(ranks - 1, i) : pattern(0, i); }
 
-/// Scratch and messages so small that a few hundred elements take many turns.
-constexpr CommLimits kSmall{.scratch_bytes = 1024, .message_bytes = 96, .tiny_bytes = 64};
+/// Both ways between ranks of one host, and both with memory and messages so small that a few hundred elements take
+/// many turns.
+constexpr CommLimits kShared{}, kMessages{.shared_memory = false};
+constexpr CommLimits kSmallShared{.stage_bytes = 2048};
+constexpr CommLimits kSmallMessages{
+    .scratch_bytes = 1024, .message_bytes = 96, .tiny_bytes = 64, .shared_memory = false};
 
 /// Fails on the first element that differs, and says which.
 template <class Expected>
@@ -84,23 +90,83 @@ void check_collectives(const CommLimits& limits, const std::vector<int64_t>& cou
 }  // namespace
 
 TEST_CASE("collectives give the closed forms", "[ranks=1][ranks=2][ranks=3][ranks=4][ranks=8]") {
-  check_collectives({}, {0, 1, 2, 7, 1000, 5003});
+  for (const CommLimits& limits : {kShared, kMessages}) check_collectives(limits, {0, 1, 2, 7, 1000, 5003});
 }
 
-TEST_CASE("collectives longer than scratch and message", "[ranks=2][ranks=3][ranks=4][ranks=8]") {
-  check_collectives(kSmall, {1, 31, 257, 1001});
+TEST_CASE("collectives longer than stage, scratch and message", "[ranks=2][ranks=3][ranks=4][ranks=8]") {
+  for (const CommLimits& limits : {kSmallShared, kSmallMessages}) check_collectives(limits, {1, 31, 257, 1001});
 }
 
-TEST_CASE("a reduction longer than the default scratch", "[ranks=2][ranks=3]") {
-  Job job;
+TEST_CASE("tensors longer than the default stage and scratch", "[ranks=2][ranks=3]") {
+  for (const CommLimits& limits : {kShared, kMessages}) {
+    Job job(limits);
+    const auto group = job.world->split(0, "world");
+    // 5.2 million floats are 20 MiB: more than two turns of the scratch at 2 ranks, with a tail.
+    check_all_reduce(*group, job.comm, DType::f32, 5'200'001, Reduce::sum);
+    check_reduce_scatter(*group, job.comm, DType::f32, 2'600'001, true);
+    check_all_gather(*group, job.comm, DType::f32, 400'001, false);
+    check_broadcast(*group, job.comm, DType::f32, 400'001, 1);
+  }
+}
+
+TEST_CASE("shared memory and messages give the same bits", "[ranks=2][ranks=3][ranks=4][ranks=8]") {
+  for (const CommLimits& small : {kShared, kSmallShared}) {
+    Job shared(small), messages(kMessages);
+    const auto group = shared.world->split(0, "shared"), other = messages.world->split(0, "messages");
+    REQUIRE(group->transport() == "shared memory");
+    REQUIRE(other->transport() == "MPI");
+    const int n = group->size(), me = group->rank();
+    for (const DType dtype : kReducible) {
+      for (const Reduce reduce : {Reduce::sum, Reduce::max}) {
+        // On both sides of the length up to which every rank sums everything, and odd.
+        for (const int64_t shard : {1, 77, 1023, 40'009}) {
+          Buffer a(dtype, n * shard), b(dtype, n * shard), part_a(dtype, shard), part_b(dtype, shard);
+          a.fill_random(me);
+          b.fill_random(me);
+          group->reduce_scatter(*part_a, *a, reduce, shared.comm.handle());
+          other->reduce_scatter(*part_b, *b, reduce, messages.compute.handle());
+          group->all_reduce(*a, reduce, shared.comm.handle());
+          other->all_reduce(*b, reduce, messages.compute.handle());
+          synchronize(shared.comm);
+          INFO(a->describe());
+          CHECK(same_bits(*part_a, *part_b));
+          CHECK(same_bits(*a, *b));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("where memory cannot be shared, messages do the work", "[ranks=2][ranks=4]") {
+  Job job({.stage_bytes = size_t{1} << 58});  // no address space for that
+  const auto group = job.world->split(0, "world"), again = job.world->split(0, "data");
+  CHECK(group->transport() == "MPI");
+  CHECK(again->transport() == "MPI");
+  check_all_reduce(*group, job.comm, DType::f32, 5003, Reduce::sum);
+  check_all_reduce(*again, job.comm, DType::f32, 5003, Reduce::sum);
+}
+
+TEST_CASE("ranks out of step read nothing too early", "[ranks=2][ranks=3][ranks=4]") {
+  // Every kind of turn after every other, with one rank or another always late.
+  Job job(kSmallShared);
   const auto group = job.world->split(0, "world");
-  // 5.2 million floats are 20 MiB: more than two turns of the scratch at 2 ranks, with a tail.
-  check_all_reduce(*group, job.comm, DType::f32, 5'200'001, Reduce::sum);
-  check_reduce_scatter(*group, job.comm, DType::f32, 2'600'001, true);
+  const int n = group->size(), me = group->rank();
+  for (int round = 0; round < 60; ++round) {
+    if (round % n == me) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    const int64_t count = 1 + round * 37 % 400;
+    switch (round * 7 % 5) {
+      case 0: check_all_reduce(*group, job.compute, DType::f32, count, Reduce::sum); break;
+      case 1: check_broadcast(*group, job.compute, DType::f32, count, round % n); break;
+      case 2: check_all_gather(*group, job.compute, DType::bf16, count, true); break;
+      case 3: check_reduce_scatter(*group, job.compute, DType::f32, count, false); break;
+      default: group->barrier();
+    }
+    check_broadcast(*group, job.compute, DType::f32, count, (round + 1) % n);
+  }
 }
 
 TEST_CASE("all_reduce is reduce_scatter and all_gather bit for bit", "[ranks=2][ranks=3][ranks=4][ranks=8]") {
-  for (const CommLimits& limits : {CommLimits{}, kSmall}) {
+  for (const CommLimits& limits : {kShared, kSmallShared, kMessages, kSmallMessages}) {
     Job job(limits);
     const auto group = job.world->split(0, "world");
     const int n = group->size(), me = group->rank();
@@ -129,7 +195,7 @@ TEST_CASE("all_reduce is reduce_scatter and all_gather bit for bit", "[ranks=2][
 }
 
 TEST_CASE("sends and receives match by tag, in any order", "[ranks=2][ranks=3]") {
-  Job job(kSmall);
+  Job job(kSmallMessages);
   const auto group = job.world->split(0, "pipeline");
   constexpr int kMessages = 5;
   constexpr int64_t kCount = 301;  // longer than one message and than the eager limit of one
@@ -170,33 +236,46 @@ TEST_CASE("a ring of long sends does not deadlock", "[ranks=2][ranks=3][ranks=4]
 }
 
 TEST_CASE("bytes of different lengths are gathered everywhere", "[ranks=1][ranks=2][ranks=3][ranks=8]") {
-  Job job;
-  const auto group = job.world->split(0, "world");
-  const int me = group->rank();
-  const std::vector<std::byte> mine(me * 700, static_cast<std::byte>(me));  // rank 0 has nothing to say
-  const auto all = group->all_gather_bytes(mine);
-  REQUIRE(all.size() == static_cast<size_t>(group->size()));
-  for (int r = 0; r < group->size(); ++r) CHECK(all[r] == std::vector<std::byte>(r * 700, static_cast<std::byte>(r)));
+  for (const CommLimits& limits : {kShared, kSmallShared, kMessages, kSmallMessages}) {
+    Job job(limits);
+    const auto group = job.world->split(0, "world");
+    const int me = group->rank();
+    const std::vector<std::byte> mine(me * 700, static_cast<std::byte>(me));  // rank 0 has nothing to say
+    const auto all = group->all_gather_bytes(mine);
+    REQUIRE(all.size() == static_cast<size_t>(group->size()));
+    for (int r = 0; r < group->size(); ++r) {
+      CHECK(all[r] == std::vector<std::byte>(r * 700, static_cast<std::byte>(r)));
+    }
+    group->barrier();
+  }
 }
 
-TEST_CASE("two communicators work at once from two streams", "[ranks=2][ranks=4]") {
-  Job job;
-  const auto first = job.world->split(0, "first"), second = job.world->split(0, "second");
-  const int n = first->size(), me = first->rank();
-  constexpr int64_t kCount = 20'011;
-  constexpr int kRounds = 20;
-  Buffer a(DType::f32, kCount), b(DType::f64, kCount);
-  for (int64_t i = 0; i < kCount; ++i) {
-    put(*a, i, pattern(me, i));
-    put(*b, i, pattern(me, i));
+TEST_CASE("communicators work at once from several streams", "[ranks=2][ranks=4][ranks=8]") {
+  for (const CommLimits& limits : {kShared, kSmallShared, kMessages}) {
+    Job job(limits);
+    // Two over all ranks and one over pairs, as the axes of a grid are.
+    const auto first = job.world->split(0, "first"), second = job.world->split(0, "second");
+    const auto pair = job.world->split(first->rank() / 2, "pair");
+    const int n = first->size(), me = first->rank();
+    constexpr int64_t kCount = 20'011;
+    constexpr int kRounds = 20;
+    Buffer a(DType::f32, kCount), b(DType::f64, kCount), c(DType::f32, kCount);
+    for (int64_t i = 0; i < kCount; ++i) {
+      put(*a, i, pattern(me, i));
+      put(*b, i, pattern(me, i));
+      put(*c, i, pattern(me % 2, i));
+    }
+    for (int round = 0; round < kRounds; ++round) {
+      first->all_reduce(*a, Reduce::max, job.comm.handle());
+      pair->all_reduce(*c, Reduce::max, job.send.handle());
+      second->all_reduce(*b, Reduce::max, job.compute.handle());
+    }
+    synchronize(job.comm);
+    synchronize(job.send);
+    check_elements(*a, [&](int64_t i) { return pattern_max(n, i); });
+    check_elements(*b, [&](int64_t i) { return pattern_max(n, i); });
+    check_elements(*c, [&](int64_t i) { return pattern_max(2, i); });
   }
-  for (int round = 0; round < kRounds; ++round) {
-    first->all_reduce(*a, Reduce::max, job.comm.handle());
-    second->all_reduce(*b, Reduce::max, job.compute.handle());
-  }
-  synchronize(job.comm);
-  check_elements(*a, [&](int64_t i) { return pattern_max(n, i); });
-  check_elements(*b, [&](int64_t i) { return pattern_max(n, i); });
 }
 
 TEST_CASE("a broken contract is named", "[ranks=2]") {

@@ -11,8 +11,8 @@ namespace {
 
 /// Two good collectives at step 7; then `absent` does `instead` and all others wait for it in a third one.
 template <class Instead>
-void all_but(int absent, Instead instead) {
-  Job job({}, 2.0);
+void all_but(int absent, Instead instead, const CommLimits& limits = {}) {
+  Job job(limits, 2.0);
   const auto group = job.world->split(0, "tensor");
   Ledger& ledger = job.world->ledger();
   Buffer x(DType::f32, 5000);
@@ -35,6 +35,14 @@ void all_but(int absent, Instead instead) {
 
 TEST_CASE("stall: rank 2 computes for ever", "[.]") {
   all_but(2, [] { std::this_thread::sleep_for(std::chrono::seconds(60)); });
+}
+
+TEST_CASE("stall: rank 2 computes for ever, over messages", "[.]") {
+  all_but(2, [] { std::this_thread::sleep_for(std::chrono::seconds(60)); }, {.shared_memory = false});
+}
+
+TEST_CASE("stall: rank 1 is killed", "[.]") {
+  all_but(1, [] { std::raise(SIGKILL); });
 }
 
 TEST_CASE("stall: rank 1 is stopped", "[.]") {

@@ -36,6 +36,9 @@ place='at step 7, forward of block 3, micro-batch 0; missing: '
 check 'stall: rank 2 computes for ever' 4 \
   "^trident: rank [013] \(.+\): all_reduce #3 on tensor waited 2\.0 s \(comm\.timeout\) $place" \
   'missing: rank 2 \(.+\): step 7, forward of block 2, micro-batch 0, computing$'
+check 'stall: rank 2 computes for ever, over messages' 4 \
+  "^trident: rank [013] \(.+\): all_reduce #3 on tensor waited 2\.0 s \(comm\.timeout\) $place" \
+  'missing: rank 2 \(.+\): step 7, forward of block 2, micro-batch 0, computing$'
 check 'stall: rank 1 is stopped' 3 "all_reduce #3 on tensor waited 2\.0 s \(comm\.timeout\) $place" \
   'missing: rank 1 \(.+\): not answering \(stopped or dead\)$'
 check 'stall: rank 0 is stopped' 3 "all_reduce #3 on tensor waited 2\.0 s \(comm\.timeout\) $place" \
@@ -44,4 +47,12 @@ check 'stall: nobody sends to rank 0' 2 \
   '^trident: rank 0 \(.+\): recv #1 on pipeline waited 2\.0 s \(comm\.timeout\) at step 4, backward of block 2, micro-batch 5' \
   'missing: rank 1 \(.+\): step 4, backward of block 2, micro-batch 5, computing$'
 check 'stall: rank 1 aborts' 2 '^trident: rank 1 \(.+\): the disk is full$'
+
+# A rank that dies takes the job with it, whatever the others wait for.
+timeout -k 5 60 "$mpiexec" -n 3 "$program" 'stall: rank 1 is killed' >/dev/null 2>&1
+code=$?
+if [ "$code" -eq 0 ] || [ "$code" -eq 124 ]; then
+  echo "FAILED stall: rank 1 is killed: exit code $code"
+  failures=$((failures + 1))
+fi
 exit $((failures > 0))

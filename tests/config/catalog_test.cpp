@@ -47,7 +47,7 @@ TEST_CASE("the keys of the contract are there") {
   for (const char* key :
        {"name", "device", "model.arch", "model.kv_heads", "model.attention.kind", "parallel.data", "parallel.sequence",
         "zero.offload", "train.max_bad_steps", "optimizer.betas", "data.tokenizer.kind", "data.train.weight",
-        "checkpoint.async", "comm.timeout", "log.every", "out"}) {
+        "checkpoint.async", "comm.timeout", "comm.shared_memory", "log.every", "out"}) {
     INFO(key);
     CHECK(have.count(key) == 1);
   }
