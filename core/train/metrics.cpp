@@ -105,6 +105,7 @@ std::string to_json(const StepMetrics& m) {
                {"mem_peak_bytes", m.mem_peak_bytes},
                {"comm_bytes", m.comm_bytes},
                {"skipped", m.skipped}};
+  if (m.profile) line["profile"] = Json::parse(to_json(*m.profile));
   return line.dump();
 }
 
