@@ -17,10 +17,8 @@ void add_plan_command(CLI::App& app);
 /// Exit code 1 when it finds a problem.
 void add_doctor_command(CLI::App& app, int& exit_code);
 void add_explain_command(CLI::App& app);
-/// bench [ops | disk DIRECTORY]
+/// bench [ops | adamw | disk DIRECTORY]
 void add_bench_command(CLI::App& app);
-/// Its disk.
-void bench_disk(const std::string& directory, bool tiny);
 
 /// ckpt ls|verify|diff|import|export
 void add_ckpt_command(CLI::App& app);
