@@ -69,32 +69,32 @@ MemoryStream::MemoryStream(Device& device, bool on_cpu, int64_t elements)
   device_.fill_zero(x_, device_.stream(Role::compute));
 }
 
-Tensor MemoryStream::part(double bytes) const {
-  const auto wanted = static_cast<int64_t>(bytes / (2 * sizeof(float)));
-  return x_.rows(0, std::clamp<int64_t>(wanted, 1, x_.numel()));
-}
-
-double MemoryStream::moved(double bytes) const { return 2 * static_cast<double>(part(bytes).bytes()); }
-
-void MemoryStream::run(double bytes) const {
-  const Tensor x = part(bytes);
-  if (on_cpu_) {
+double MemoryStream::run(double bytes, bool reading) const {
+  const bool reads_alone = reading && on_cpu_;
+  const double per_element = reads_alone ? sizeof(float) : 2 * sizeof(float);
+  const Tensor x = x_.rows(0, std::clamp<int64_t>(static_cast<int64_t>(bytes / per_element), 1, x_.numel()));
+  if (reads_alone) {
+    static_cast<void>(read_through(x.as<float>(), x.numel()));
+  } else if (on_cpu_) {
     stream_through(x.as<float>(), x.numel(), 1.0f);
   } else {
     device_.ops().scale(device_.stream(Role::compute), x, x, 1.0f);
   }
+  return per_element * static_cast<double>(x.numel());
 }
 
-BesideStream beside_stream(Device& device, const MemoryStream& memory, double bytes,
+BesideStream beside_stream(Device& device, const MemoryStream& memory, double bytes, bool reading,
                            const std::function<void()>& call) {
   constexpr size_t kPairs = 7;
-  const auto stream = [&] { memory.run(bytes); };
+  double moved = 0;
+  const auto stream = [&] { moved = memory.run(bytes, reading); };
   seconds_of(device, call, 1), seconds_of(device, stream, 1);
   const int calls = calls_of_a_sample(seconds_of(device, call, 1)),
             passes = calls_of_a_sample(seconds_of(device, stream, 1));
   std::array<double, kPairs> seconds, rates;
   for (size_t i = 0; i < kPairs; ++i) {
-    rates[i] = memory.moved(bytes) / seconds_of(device, stream, passes);
+    const double passed = seconds_of(device, stream, passes);
+    rates[i] = moved / passed;
     seconds[i] = seconds_of(device, call, calls);
   }
   std::sort(seconds.begin(), seconds.end()), std::sort(rates.begin(), rates.end());

@@ -50,18 +50,15 @@ int calls_of_a_sample(double seconds_of_one);
 /// Seconds of the fastest of a few samples, after a call that warms up.
 double fastest(Device&, const std::function<void()>& call);
 
-/// x *= s over f32: the stream that operations bound by memory are measured against.
+/// x *= s over f32: the stream that operations bound by memory are measured against; for those that write next to
+/// nothing, reading x (on a GPU the same for all).
 class MemoryStream {
  public:
   MemoryStream(Device& device, bool on_cpu, int64_t elements);
-  /// One pass that reads and writes `bytes` in all, or as many as there are in the array.
-  void run(double bytes) const;
-  /// What run(bytes) moves.
-  double moved(double bytes) const;
+  /// One pass that moves `bytes` in all, or as many as there are in the array. Returns how many.
+  double run(double bytes, bool reading) const;
 
  private:
-  Tensor part(double bytes) const;
-
   Device& device_;
   bool on_cpu_;
   Room room_;
@@ -71,10 +68,11 @@ class MemoryStream {
 /// Medians of a few pairs.
 struct BesideStream {
   double seconds = 0;      ///< of the call
-  double stream_rate = 0;  ///< bytes/s of x *= s
+  double stream_rate = 0;  ///< bytes/s
 };
-/// A call that moves `bytes`, and the stream over as many bytes, in turn, so that both meet the same machine.
-BesideStream beside_stream(Device&, const MemoryStream&, double bytes, const std::function<void()>& call);
+/// A call that moves `bytes` (`reading`: writes next to none), and the stream over as many bytes, in turn, so that both
+/// meet the same machine.
+BesideStream beside_stream(Device&, const MemoryStream&, double bytes, bool reading, const std::function<void()>& call);
 
 /// An update of `count` parameters of `dtype` with moments of `state`, all zero: memory comes so.
 AdamWArgs adamw_args(Room&, int64_t count, DType dtype, DType state);

@@ -98,7 +98,12 @@ class CpuDevice final : public Device {
   void fill_zero(Tensor tensor, Stream stream) override {
     if (tensor.dry() || tensor.numel() == 0) return;
     const trace::Section zeroing(trace::Activity::copy, {.bytes = static_cast<double>(tensor.bytes())});
-    submit(stream, [tensor] { std::memset(tensor.data, 0, tensor.bytes()); });
+    // A worker's team would take the cores of the compute stream's.
+    const bool in_place = stream.handle == this->stream(Role::compute).handle;
+    submit(stream, [tensor, in_place] {
+      in_place ? zero_memory(tensor.data, tensor.bytes())
+               : static_cast<void>(std::memset(tensor.data, 0, tensor.bytes()));
+    });
   }
 
   Stream stream(Role role) override {

@@ -43,15 +43,29 @@ inline VecF load(const float* p) {
   std::memcpy(&v, p, sizeof v);
   return v;
 }
+// By intrinsics: GCC 12 widens 16 halves in two steps of 8 and puts them together again, or one by one.
 inline VecF load(const bf16* p) {
+#if defined(__AVX512F__)
+  const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return (VecF)((VecU)_mm512_maskz_cvtepu16_epi32(0xffff, halves) << 16);
+#elif defined(__AVX2__)
+  return (VecF)((VecU)_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))) << 16);
+#else
   VecU16 v;
   std::memcpy(&v, p, sizeof v);
   return (VecF)(__builtin_convertvector(v, VecU) << 16);
+#endif
 }
 inline VecF load(const f16* p) {
+#if defined(__AVX512F__)
+  return (VecF)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#elif defined(__F16C__)
+  return (VecF)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#else
   VecH v;
   std::memcpy(&v, p, sizeof v);
   return __builtin_convertvector(v, VecF);
+#endif
 }
 
 inline void store(float* p, VecF v) { std::memcpy(p, &v, sizeof v); }

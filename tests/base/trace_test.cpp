@@ -65,6 +65,7 @@ TEST_CASE("nothing counts before start, after stop or on another thread", "[base
   }
   CHECK(total(times) < 1e-3);
   CHECK(times[Activity::norm].work.bytes == 0);
+  times.clear();
   times.start();
   std::thread([] {
     CHECK(recorder == nullptr);

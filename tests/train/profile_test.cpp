@@ -115,8 +115,7 @@ TEST_CASE("the metrics line of a step carries the profile", "[train]") {
   CHECK(profile.at("steps") == 10);
   CHECK(profile.at("step_ms") == 200);
   const auto& spent = profile.at("spent");
-  CHECK(spent.at("gemm.qkv") ==
-        nlohmann::json({{"ms", 100}, {"least_ms", 90}, {"most_ms", 110}, {"gflops", 300.0}}));
+  CHECK(spent.at("gemm.qkv") == nlohmann::json({{"ms", 100}, {"least_ms", 90}, {"most_ms", 110}, {"gflops", 300.0}}));
   CHECK(spent.at("norm").at("gbytes") == 40.0);
   CHECK(!spent.at("host").contains("gbytes"));
   CHECK(!spent.at("comm_tensor").contains("gflops"));
