@@ -25,7 +25,10 @@ constexpr int64_t kMaxRow = 32768;
 template <class T>
 const float* widened(const T* row_D, int64_t d, float* room_D) {
   if constexpr (std::is_same_v<T, float>) return row_D;
-  vector_steps(0, d, [&](int64_t i, auto lanes) { store(room_D + i, load(row_D + i, lanes), lanes); });
+  vector_steps(0, d, [&](int64_t i, auto lanes) {
+    fetch_ahead(row_D + i);
+    store(room_D + i, load(row_D + i, lanes), lanes);
+  });
   return room_D;
 }
 
@@ -104,6 +107,8 @@ void backward_row(const NormBackwardArgs& args, int64_t t, const float* w_D, flo
   const float mean = centred ? forward.mean_T.as<float>()[t] : 0.0f, rstd = forward.rstd_T.as<float>()[t];
   VecF sum_g = {}, sum_gx = {};
   vector_steps(0, d, [&](int64_t i, auto lanes) {
+    fetch_ahead(dy_D + i), fetch_ahead(x_D + i);
+    if (residual_D != nullptr) fetch_ahead(residual_D + i);
     const VecF dy = load(dy_D + i, lanes), g = dy * load(w_D + i, lanes);
     const VecF x_hat = (load(x_D + i, lanes) - mean) * rstd;
     sum_g += g;  // lanes past the end: dy and w are 0 there

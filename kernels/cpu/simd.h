@@ -280,6 +280,13 @@ inline void finish_past_caches() {
 #endif
 }
 
+/// Asks for what lies 512 elements behind p: the hardware's own prefetching alone leaves a fifth of the bandwidth that
+/// one thread can read with. Past the end of a tensor it asks for what is not used, or does nothing.
+template <class T>
+inline void fetch_ahead(const T* p) {
+  __builtin_prefetch(p + 512);
+}
+
 /// x where a lane is an element, `fill` past the end.
 inline VecF fill_tail(VecF x, float, Whole) { return x; }
 inline VecF fill_tail(VecF x, float fill, Part part) {
