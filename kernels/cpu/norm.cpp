@@ -18,8 +18,8 @@ constexpr int64_t kChunkRows = 64;
 
 int64_t chunk_count(int64_t rows) { return (rows + kChunkRows - 1) / kChunkRows; }
 
-/// Widest row: buffers are on the stack, which is touched as far as rows reach.
-constexpr int64_t kMaxRow = 32768;
+/// Widest row, and what a config allows: buffers are on the stack, which is touched as far as rows reach.
+constexpr int64_t kMaxRow = 65536;
 
 /// A row as f32: itself, or `room_D` with its numbers.
 template <class T>
@@ -155,7 +155,7 @@ void add_chunks(Tensor total_D, const float* partial_ND, int64_t chunks) {
 }  // namespace
 
 void norm_forward(const NormArgs& args) {
-  ensure(args.x_TD.dim[1] <= kMaxRow, "norm: rows are at most 32768 wide");
+  ensure(args.x_TD.dim[1] <= kMaxRow, "norm: rows are at most 65536 wide");
   with_float(args.x_TD.dtype, [&](auto tag) {
     parallel_range(args.x_TD.dim[0], args.x_TD.numel(),
                    [&](int64_t begin, int64_t end) { forward_rows<TypeOf<decltype(tag)>>(args, begin, end); });
@@ -164,7 +164,7 @@ void norm_forward(const NormArgs& args) {
 
 void norm_backward(const NormBackwardArgs& args) {
   const int64_t rows = args.forward.x_TD.dim[0], d = args.forward.x_TD.dim[1], chunks = chunk_count(rows);
-  ensure(d <= kMaxRow, "norm: rows are at most 32768 wide");
+  ensure(d <= kMaxRow, "norm: rows are at most 65536 wide");
   ensure(args.scratch.bytes() >= norm_scratch_bytes(args), "norm_backward: scratch holds scratch_bytes(args)");
   float* dw_ND = static_cast<float*>(args.scratch.data);
   float* db_ND = args.db_D.defined() ? dw_ND + chunks * d : nullptr;
