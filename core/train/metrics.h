@@ -25,7 +25,10 @@ struct StepMetrics {
   int64_t mem_peak_bytes = 0;  ///< largest of the ranks
   int64_t comm_bytes = 0;      ///< sent by all ranks in this step
   bool skipped = false;        ///< not applied: loss or norm was not finite
-  /// With log.profile, where the steps since the last profile went; in the line under `profile` (profile.h says how).
+  /// With log.profile, where the steps since the last profile went; in the line under `profile`:
+  ///   {"steps": 10, "step_ms": 81.2, "spent": {"gemm": {"ms": 60.1, "least_ms": 59.8, "most_ms": 60.1, "gflops": 412},
+  ///   "gemm.qkv": {...}, ..., "norm": {..., "gbytes": 31}, "comm_tensor": ..., "host": ...}}
+  /// by the names of its lines. Rates, per second on rank 0, are of lines that have one.
   std::optional<StepProfile> profile;
 
   static constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <span>
 
 #include "core/base/error.h"
@@ -55,11 +54,6 @@ double of_row(const Row& r, std::span<const double> times_A) {
 
 const char* text_of(const std::string& name) {
   return std::find_if(kRows.begin(), kRows.end(), [&](const Row& r) { return r.name == name; })->text;
-}
-
-/// Work per second: of flops when there are any.
-double rate(const StepProfile::Line& line) {
-  return (line.work.flops > 0 ? line.work.flops : line.work.bytes) / (line.ms * 1e-3) * 1e-9;
 }
 
 std::string fixed(double x, int decimals, size_t width) { return pad_left(format_fixed(x, decimals), width); }
@@ -148,18 +142,6 @@ StepProfile Profiler::take(int64_t last_step, Communicator& world) {
   return profile;
 }
 
-std::string to_json(const StepProfile& profile) {
-  nlohmann::ordered_json spent = nlohmann::ordered_json::object();
-  for (const StepProfile::Line& line : profile.lines) {
-    auto& entry = spent[line.name];
-    entry = {{"ms", line.ms}, {"least_ms", line.least_ms}, {"most_ms", line.most_ms}};
-    if (line.ms > 0 && line.work.flops + line.work.bytes > 0) {
-      entry[line.work.flops > 0 ? "gflops" : "gbytes"] = rate(line);
-    }
-  }
-  return nlohmann::ordered_json({{"steps", profile.steps}, {"step_ms", profile.step_ms}, {"spent", spent}}).dump();
-}
-
 std::vector<std::string> describe(const StepProfile& p) {
   const int64_t first = p.last_step - p.steps + 1;
   std::vector<std::string> lines = {
@@ -169,10 +151,10 @@ std::vector<std::string> describe(const StepProfile& p) {
       " ms a step    share" + (p.ranks > 1 ? build_string("  on rank 0 of ", p.ranks) : "")};
   for (const StepProfile::Line& line : p.lines) {
     std::string text = columns(text_of(line.name), line.ms, p.step_ms);
-    const bool rated = line.ms > 0 && line.work.flops + line.work.bytes > 0;
-    if (rated) text += fixed(rate(line), 1, 10) + (line.work.flops > 0 ? " GFLOP/s" : " GB/s   ");
+    if (line.rated()) text += fixed(line.rate() * 1e-9, 1, 10) + (line.work.flops > 0 ? " GFLOP/s" : " GB/s   ");
     if (p.ranks > 1) {
-      text += pad_right("", rated ? 0 : 18) + fixed(line.least_ms, 2, 12) + " to " + format_fixed(line.most_ms, 2);
+      text +=
+          pad_right("", line.rated() ? 0 : 18) + fixed(line.least_ms, 2, 12) + " to " + format_fixed(line.most_ms, 2);
     }
     lines.push_back(std::move(text));
   }

@@ -29,7 +29,11 @@ struct StepProfile {
     double ms = 0;                     ///< on rank 0
     double least_ms = 0, most_ms = 0;  ///< of the ranks
     trace::Work work;                  ///< on rank 0, in a step
+
     bool part() const { return name.find('.') != std::string::npos; }
+    bool rated() const { return ms > 0 && work.flops + work.bytes > 0; }
+    /// Operations per second, or bytes where there are none.
+    double rate() const { return (work.flops > 0 ? work.flops : work.bytes) / (ms * 1e-3); }
   };
   int64_t last_step = 0, steps = 0, ranks = 1;
   double step_ms = 0;  ///< measured by itself, on rank 0
@@ -38,12 +42,7 @@ struct StepProfile {
   std::vector<Line> lines;
 };
 
-/// {"steps": 10, "step_ms": 81.2, "spent": {"gemm": {"ms": 60.1, "least_ms": 59.8, "most_ms": 60.1, "gflops": 412},
-/// "gemm.qkv": {...}, ..., "norm": {..., "gbytes": 31}, "comm_tensor": ..., "host": ...}}. Rates, per second on rank 0,
-/// are of lines that have one.
-std::string to_json(const StepProfile&);
-
-/// The same as a table, line by line:
+/// As a table, line by line:
 ///
 ///   profile of steps 11-20      ms a step   share
 ///   gemm                            60.10   74.0%   412.1 GFLOP/s   59.80 to 60.10 over 4 ranks
