@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/commands.h"
+#include "apps/bench.h"
 #include "core/base/error.h"
 #include "core/base/format.h"
 #include "core/comm/grid.h"

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/commands.h"
+#include "apps/bench.h"
 #include "core/base/error.h"
 #include "core/device/chunk_file.h"
 

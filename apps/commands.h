@@ -17,11 +17,8 @@ void add_plan_command(CLI::App& app);
 /// Exit code 1 when it finds a problem.
 void add_doctor_command(CLI::App& app, int& exit_code);
 void add_explain_command(CLI::App& app);
-/// bench [ops | adamw | disk DIRECTORY | comm]
+/// bench [ops | adamw | attention | disk DIRECTORY | comm]
 void add_bench_command(CLI::App& app);
-/// Its disk and comm.
-void bench_disk(const std::string& directory, bool tiny);
-void bench_comm(bool tiny);
 
 /// ckpt ls|verify|diff|import|export
 void add_ckpt_command(CLI::App& app);

@@ -11,6 +11,7 @@ import os
 import pathlib
 import platform
 import random
+import re
 import signal
 import socket
 import statistics
@@ -235,10 +236,11 @@ class Bench:
             self.report(f"two ranks x one thread, GPT-2 124M, bf16: {name}", ours, {"one rank x two threads": theirs},
                         "tokens/s", mib=us.memory())
 
-    def trident_rates(self, *arguments):
-        out = subprocess.run([TRIDENT, "bench", *arguments], check=True, capture_output=True, text=True,
+    def trident_rates(self, pattern, *arguments):
+        """What `pattern` finds in the lines of trident bench."""
+        out = subprocess.run([TRIDENT, "bench", *map(str, arguments)], check=True, capture_output=True, text=True,
                              env={**os.environ, "OMP_NUM_THREADS": str(self.threads)}).stdout
-        return {line["name"]: line for line in map(json.loads, out.splitlines())}
+        return re.findall(pattern, out)
 
     def attention(self, context):
         tokens = max(4096, context)
@@ -247,10 +249,11 @@ class Bench:
         ours, theirs = {"forward": [], "backward": []}, {"forward": [], "backward": []}
         with contextlib.closing(peer):
             for _ in range(self.pairs):
-                rates = self.trident_rates("attention", "--context", str(context), "--tokens", str(tokens), "--json")
+                rates = dict(self.trident_rates(r"attention (\w+),.* ([0-9.]+) GFLOP/s", "attention", "--context", context,
+                                                "--tokens", tokens))
                 seconds = peer.turn(7)
                 for part, work in (("forward", flops), ("backward", 2.5 * flops)):
-                    ours[part].append(work / rates[part]["seconds"] * 1e-9)
+                    ours[part].append(float(rates[part]))
                     theirs[part].append(work / statistics.median(seconds[part]) * 1e-9)
         for part in ours:
             self.report(f"attention {part}, bf16, 12 x 64, {context} tokens", ours[part], {"eager": theirs[part]},
@@ -260,9 +263,9 @@ class Bench:
         with contextlib.closing(PyTorch(self.threads, ["adamw", "--parameters", ADAMW])) as peer:
             ours, theirs, shares = [], [], []
             for _ in range(self.pairs):
-                rate = self.trident_rates("adamw", "--json")[f"adamw, {ADAMW} parameters"]
-                ours.append(rate["gb_per_s"])
-                shares.append(rate["share"])
+                rate, share = self.trident_rates(rf"adamw, {ADAMW} parameters.* ([0-9.]+) GB/s +([0-9]+)%", "adamw")[0]
+                ours.append(float(rate))
+                shares.append(float(share) / 100)
                 theirs.append(ADAMW * 28e-9 / peer.seconds(5))
         self.report("AdamW, 100M parameters (30 bytes each; PyTorch 28)", ours, {"fused": theirs}, "GB/s",
                     share_of_peak=statistics.median(shares))

@@ -21,6 +21,13 @@ std::byte* bytes_of(const Tensor& tensor) {
   return static_cast<std::byte*>(tensor.data);
 }
 
+trace::Activity activity_of(std::string_view axis) {
+  if (axis == "tensor") return trace::Activity::comm_tensor;
+  if (axis == "pipeline" || axis == "ends") return trace::Activity::comm_pipeline;
+  if (axis == "data" || axis == "shards" || axis == "replicas") return trace::Activity::comm_data;
+  return trace::Activity::comm_world;
+}
+
 size_t round_down(size_t bytes, size_t unit) { return bytes / unit * unit; }
 size_t round_up(size_t bytes, size_t unit) { return round_down(bytes + unit - 1, unit); }
 
@@ -30,7 +37,7 @@ size_t round_up(size_t bytes, size_t unit) { return round_down(bytes + unit - 1,
 class MpiCommunicator::Operation {
  public:
   Operation(MpiCommunicator& owner, const char* name, size_t bytes, int peer)
-      : owner_(owner), name_(name), peer_(peer) {
+      : owner_(owner), name_(name), peer_(peer), section_(owner.activity_) {
     if (peer == kNoPeer) {
       ensure(!owner.collective_running_.exchange(true),
              "one collective at a time on a communicator; its streams are ordered by events");
@@ -71,6 +78,7 @@ class MpiCommunicator::Operation {
   MpiCommunicator& owner_;
   const char* const name_;
   const int peer_;
+  const trace::Section section_;
   int64_t sequence_ = 0, number_ = 0;
 };
 
@@ -79,6 +87,7 @@ MpiCommunicator::MpiCommunicator(MPI_Comm comm, int number, std::string_view axi
     : comm_(comm),
       number_(number),
       axis_(axis),
+      activity_(activity_of(axis)),
       world_ranks_(std::move(world_ranks)),
       shared_(shared),
       scratch_(nullptr, &std::free) {

@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/trace.h"
 #include "core/comm/communicator.h"
 #include "core/comm/grid.h"
 #include "core/comm/ledger.h"
@@ -79,6 +80,7 @@ class MpiCommunicator final : public Communicator {
   MPI_Comm comm_;
   const int number_;
   const std::string axis_;
+  const trace::Activity activity_;  ///< of a thread that takes part
   const std::vector<int> world_ranks_;
   const MpiShared shared_;
   int rank_ = 0, size_ = 1;

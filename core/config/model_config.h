@@ -54,7 +54,7 @@ struct ModelConfig {
     visit(self.layers, {.name = "layers", .range = between(1, 1 << 14), .effect = "Transformer layers."});
     visit(self.hidden, {.name = "hidden",
                         .unit = "elements",
-                        .range = between(1, 1 << 18),
+                        .range = between(1, 1 << 16),
                         .effect = "Width of the residual stream."});
     visit(
         self.heads,

@@ -220,6 +220,7 @@ struct CheckpointConfig {
 struct LogConfig {
   int64_t every = 1;
   log::Level level = log::Level::info;
+  bool profile = false;
 
   bool operator==(const LogConfig&) const = default;
 
@@ -232,6 +233,13 @@ struct LogConfig {
                        .group = kFiles,
                        .effect = "Steps between two progress lines. metrics.jsonl has every step."});
     visit(self.level, {.name = "level", .group = kFiles, .effect = "The least important lines that are shown."});
+    visit(self.profile,
+          {.name = "profile",
+           .group = kFiles,
+           .effect = "Shows with every progress line where the time of the steps since the last one went: each family "
+                     "of operations with its rate, waiting for other ranks, reading data; in metrics.jsonl under "
+                     "`profile`. On device: cpu; a GPU's steps are seen with `nsys profile`, their parts are named "
+                     "there."});
   }
 };
 

@@ -49,6 +49,7 @@ class Checker {
     check_zero();
     check_optimizer();
     check_kernels();
+    check_log();
     check_data();
     for (Problem& p : unsupported(c_)) problems_.push_back(std::move(p));
     return std::move(problems_);
@@ -129,6 +130,12 @@ class Checker {
            " layers can't fill pipeline = ", p.pipeline, " x virtual_stages = ", p.virtual_stages, " = ", chunks,
            " chunks; have ", chunks, " layers or more, or fewer stages");
     }
+  }
+
+  void check_log() {
+    if (!c_.log.profile || c_.device == DeviceKind::cpu) return;
+    fail({"log.profile", "device"}, "a profile is of device: cpu, not of ", enum_name(c_.device),
+         ", where a step's time is not its caller's; set it to false, and look at a GPU's steps with `nsys profile`");
   }
 
   /// What is known before a GPU is asked; kernels/attention_kernel.h has the rest.

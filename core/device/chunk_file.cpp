@@ -17,6 +17,7 @@
 
 #include "core/base/error.h"
 #include "core/base/format.h"
+#include "core/base/trace.h"
 
 namespace trident {
 namespace {
@@ -254,6 +255,7 @@ void ChunkFile::check_content(Slot& slot) {
 void ChunkFile::wait(Ticket& ours) {
   if (ours.slot < 0) return;
   const Ticket ticket = std::exchange(ours, {});
+  const trace::Section waiting(trace::Activity::offload);
   Slot done;
   {
     std::unique_lock lock(mutex_);

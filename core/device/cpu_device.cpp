@@ -16,6 +16,7 @@
 
 #include "core/base/error.h"
 #include "core/base/format.h"
+#include "core/base/trace.h"
 #include "core/device/allocation_table.h"
 #include "core/device/device.h"
 #include "core/device/host_stream.h"
@@ -90,12 +91,19 @@ class CpuDevice final : public Device {
     ensure(dst.dtype == src.dtype && dst.numel() == src.numel(), "a copy keeps dtype and size");
     ensure(dst.dry() == src.dry(), "a copy has memory on both sides or on neither");
     if (dst.dry() || dst.data == src.data || dst.numel() == 0) return;
+    const trace::Section copying(trace::Activity::copy, {.bytes = 2.0 * static_cast<double>(dst.bytes())});
     submit(stream, [dst, src] { std::memcpy(dst.data, src.data, dst.bytes()); });
   }
 
   void fill_zero(Tensor tensor, Stream stream) override {
     if (tensor.dry() || tensor.numel() == 0) return;
-    submit(stream, [tensor] { std::memset(tensor.data, 0, tensor.bytes()); });
+    const trace::Section zeroing(trace::Activity::copy, {.bytes = static_cast<double>(tensor.bytes())});
+    // A worker's team would take the cores of the compute stream's.
+    const bool in_place = stream.handle == this->stream(Role::compute).handle;
+    submit(stream, [tensor, in_place] {
+      in_place ? zero_memory(tensor.data, tensor.bytes())
+               : static_cast<void>(std::memset(tensor.data, 0, tensor.bytes()));
+    });
   }
 
   Stream stream(Role role) override {
@@ -103,12 +111,17 @@ class CpuDevice final : public Device {
     return streams_[static_cast<size_t>(role)].handle();
   }
   Event record(Stream stream) override { return HostStream::of(stream).event(); }
-  void wait(Stream stream, Event event) override { wait_event(HostStream::of(stream), event); }
+  void wait(Stream stream, Event event) override {
+    const trace::Section waiting(waiting_for(event.handle));
+    wait_event(HostStream::of(stream), event);
+  }
   void synchronize(Stream stream) override {
     HostStream& host = HostStream::of(stream);
+    const trace::Section waiting(waiting_for(&host));
     host.wait_for(host.last_ticket());
   }
   void synchronize(Event event) override {
+    const trace::Section waiting(waiting_for(event.handle));
     if (event.handle != nullptr) static_cast<HostStream*>(event.handle)->wait_for(event.ticket);
   }
   bool passed(Event event) override {
@@ -118,6 +131,15 @@ class CpuDevice final : public Device {
   const Ops& ops() const override { return *ops_; }
 
  private:
+  /// What a thread does that waits for a stream.
+  trace::Activity waiting_for(const void* stream) const {
+    const auto is = [&](Role role) { return stream == &streams_[static_cast<size_t>(role)]; };
+    if (is(Role::comm)) return trace::Activity::comm_data;
+    if (is(Role::send)) return trace::Activity::comm_pipeline;
+    if (is(Role::upload) || is(Role::download)) return trace::Activity::offload;
+    return trace::Activity::host;
+  }
+
   AllocationTable table_;
   std::unique_ptr<Ops> ops_;
   // One per Role up to `download`, in its order.

@@ -21,8 +21,9 @@ Attention::Attention(const ModelShape& shape, const std::string& name, std::vect
   const float out_std =
       shape.scale_residual_init ? shape.init_std / std::sqrt(2.0f * static_cast<float>(shape.layers)) : shape.init_std;
   qkv_ = add_linear(specs, {{name + ".q", q}, {name + ".k", kv}, {name + ".v", kv}}, shape.hidden, Split::rows,
-                    shape.bias, shape.init_std);
-  out_ = add_linear(specs, {{name + ".out", shape.hidden}}, q, Split::cols, shape.bias, out_std);
+                    shape.bias, shape.init_std, trace::Activity::gemm_qkv);
+  out_ = add_linear(specs, {{name + ".out", shape.hidden}}, q, Split::cols, shape.bias, out_std,
+                    trace::Activity::gemm_out);
 }
 
 AttentionArgs Attention::core_args(const Exec& ex, Tensor qkv, Tensor out, Tensor lse) const {

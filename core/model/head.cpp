@@ -50,6 +50,7 @@ Tensor Head::forward(Exec& ex, const BlockParams& p, Tensor x_RD, Saved& saved) 
     logits_of_rows(ex, p, h_TD);
     return {};
   }
+  const trace::Product of(trace::Activity::gemm_head);
   const int64_t chunk = head_chunk_tokens(shape_, ex.dtype, tokens);
   for (int64_t begin = 0, i = 0; begin < tokens; begin += chunk, ++i) {
     const int64_t end = std::min(begin + chunk, tokens);

@@ -82,10 +82,12 @@ void Linear::forward(Exec& ex, const BlockParams& p, Tensor y_TN, Tensor x_TK, T
                 .activated_MN = activated_TN,
                 .activation = activation};
   if (has_bias && (!bias_on_first_rank || ex.tensor.rank() == 0)) args.bias_N = fused_view(p.value, bias, count);
+  const trace::Product of(product);
   run_gemm(ex, args);
 }
 
 void Linear::backward_input(Exec& ex, const BlockParams& p, Tensor dx_TK, Tensor dy_TN) const {
+  const trace::Product of(product);
   run_gemm(ex, {.c_MN = dx_TK, .a = dy_TN, .b = fused_view(p.value, weight, count)});
 }
 
@@ -93,6 +95,7 @@ void Linear::backward_weight(Exec& ex, const BlockParams& p, Tensor dy_TN, Tenso
   GemmArgs args{
       .c_MN = fused_view(p.grad, weight, count), .a = dy_TN, .b = x_TK, .transpose_a = true, .accumulate = true};
   if (has_bias) args.bias_grad_M = fused_view(p.grad, bias, count);
+  const trace::Product of(product);
   run_gemm(ex, args);
 }
 
@@ -106,9 +109,12 @@ Tensor Linear::backward(Exec& ex, const BlockParams& p, Tensor dx_TK, Tensor dy_
 }
 
 Linear add_linear(std::vector<ParamSpec>& specs, const std::vector<LinearPart>& parts, int64_t inputs, Split split,
-                  bool bias, float std) {
-  Linear layer{
-      .weight = specs.size(), .count = parts.size(), .has_bias = bias, .bias_on_first_rank = split == Split::cols};
+                  bool bias, float std, trace::Activity product) {
+  Linear layer{.weight = specs.size(),
+               .count = parts.size(),
+               .has_bias = bias,
+               .bias_on_first_rank = split == Split::cols,
+               .product = product};
   for (const LinearPart& part : parts) {
     specs.push_back({.name = part.name + ".weight",
                      .shape = {part.outputs, inputs},

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/trace.h"
 #include "core/model/module.h"
 
 namespace trident {
@@ -38,6 +39,7 @@ struct Linear {
   bool has_bias = false;
   /// The bias belongs to one of the tensor ranks only, since their results are summed (row-parallel layers).
   bool bias_on_first_rank = false;
+  trace::Activity product = trace::Activity::gemm_other;  ///< what a profile calls its products
 
   void forward(Exec&, const BlockParams&, Tensor y_TN, Tensor x_TK) const;
   /// The same, and activated_TN = activation(y_TN), not a gated one.
@@ -60,7 +62,7 @@ struct LinearPart {
 /// Appends the specs of weights and biases to `specs` and returns the layer that uses them. `split` is of the weights:
 /// rows (column-parallel) or cols (row-parallel, whose bias is a copy on every rank).
 Linear add_linear(std::vector<ParamSpec>& specs, const std::vector<LinearPart>& parts, int64_t inputs, Split split,
-                  bool bias, float std);
+                  bool bias, float std, trace::Activity product);
 
 /// `count` adjacent parameters from `first`, seen as one tensor. Throws InternalError when they are not adjacent.
 Tensor fused_view(const std::vector<Tensor>& tensors, size_t first, size_t count);

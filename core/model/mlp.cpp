@@ -15,8 +15,9 @@ Mlp::Mlp(const ModelShape& shape, const std::string& name, std::vector<ParamSpec
   std::vector<LinearPart> parts;
   if (is_gated(shape.activation)) parts.push_back({name + ".gate", shape.ffn});
   parts.push_back({name + ".up", shape.ffn});
-  up_ = add_linear(specs, parts, shape.hidden, Split::rows, shape.bias, shape.init_std);
-  down_ = add_linear(specs, {{name + ".down", shape.hidden}}, shape.ffn, Split::cols, shape.bias, down_std);
+  up_ = add_linear(specs, parts, shape.hidden, Split::rows, shape.bias, shape.init_std, trace::Activity::gemm_up);
+  down_ = add_linear(specs, {{name + ".down", shape.hidden}}, shape.ffn, Split::cols, shape.bias, down_std,
+                     trace::Activity::gemm_down);
 }
 
 Tensor Mlp::forward(Exec& ex, const BlockParams& p, Tensor h_RD, Saved& saved) const {

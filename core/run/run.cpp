@@ -17,6 +17,7 @@
 #include "core/model/attention.h"
 #include "core/plan/settings.h"
 #include "core/run/bad_step.h"
+#include "kernels/cpu/cpu_ops.h"
 
 namespace trident {
 namespace {
@@ -64,10 +65,11 @@ double probe_bound(Precision saved, Precision loaded) {
 }  // namespace
 
 std::unique_ptr<Device> make_device(DeviceKind kind, const World& world, AttentionSource attention,
-                                    ByteSize device_limit) {
+                                    ByteSize device_limit, OpObserver* observer) {
   const auto limit = static_cast<size_t>(device_limit.bytes);
   switch (kind) {
-    case DeviceKind::cpu: return make_cpu_device(limit);
+    case DeviceKind::cpu:
+      return make_cpu_device(limit, observer == nullptr ? nullptr : make_observed_ops(make_cpu_ops(), *observer));
     case DeviceKind::cuda:
       if (cuda_build() == CudaBuild::emulated)
         throw UserError("device: cuda is not in trident-simt, which emulates it: use trident, or device: simt");
@@ -85,7 +87,8 @@ std::unique_ptr<Device> make_device(DeviceKind kind, const World& world, Attenti
 Run::Run(const Config& config, World& world)
     : config_(config),
       world_(world),
-      device_(make_device(config.device, world, config.train.attention_kernel, config.memory.device_limit)),
+      device_(make_device(config.device, world, config.train.attention_kernel, config.memory.device_limit,
+                          config.log.profile ? &tracer_ : nullptr)),
       device_world_(config.device == DeviceKind::cpu
                         ? nullptr
                         : make_nccl_world(world, *device_, std::chrono::duration<double>(config.comm.timeout))),

@@ -16,6 +16,7 @@
 #include "core/device/device.h"
 #include "core/train/engine.h"
 #include "core/train/policy.h"
+#include "core/train/profile.h"
 
 namespace trident {
 
@@ -101,6 +102,7 @@ class Run {
 
   Config config_;
   World& world_;
+  OpTracer tracer_;  ///< with log.profile
   std::unique_ptr<Device> device_;
   std::unique_ptr<World> device_world_;  ///< groups over NCCL; nullptr on the CPU, whose groups are the world's own
   Grid grid_;
@@ -114,7 +116,9 @@ class Run {
   int64_t step_ = 0, updates_ = 0, skipped_ = 0, tokens_ = 0;
 };
 
-/// The device of the config on this rank. Throws UserError when this binary or this machine has none.
-std::unique_ptr<Device> make_device(DeviceKind, const World&, AttentionSource, ByteSize device_limit = {});
+/// The device of the config on this rank. `observer`: of the CPU's operations, or nullptr; outlives the device. Throws
+/// UserError when this binary or this machine has none.
+std::unique_ptr<Device> make_device(DeviceKind, const World&, AttentionSource, ByteSize device_limit = {},
+                                    OpObserver* observer = nullptr);
 
 }  // namespace trident

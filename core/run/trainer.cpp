@@ -25,6 +25,7 @@
 #include "core/run/signals.h"
 #include "core/train/flops.h"
 #include "core/train/metrics.h"
+#include "core/train/profile.h"
 #include "kernels/cpu/peak.h"
 
 namespace trident {
@@ -69,7 +70,8 @@ class Trainer {
   RunDirectory dir_;
   std::unique_ptr<Run> run_;
   std::unique_ptr<MetricsWriter> metrics_;
-  double peak_flops_ = 0;  // of all ranks together, the best so far
+  std::unique_ptr<Profiler> profiler_;  // with log.profile: then a step is finished before the next one begins
+  double peak_flops_ = 0;               // of all ranks together, the best so far
   Clock::time_point peak_measured_, step_began_;
   double seconds_per_step_ = 0;
   int64_t comm_bytes_ = 0, mem_peak_ = 0, saved_step_ = -1, first_step_ = 0;
@@ -96,6 +98,7 @@ std::string Trainer::choose_checkpoint() {
 void Trainer::start() {
   const auto begin = Clock::now();
   run_ = std::make_unique<Run>(config_, world_);
+  if (config_.log.profile) profiler_ = std::make_unique<Profiler>();
   if (options_.resume == "none") refuse_occupied_directory();
   // From here on the run directory is ours: whatever was refused above left no trace.
   if (root()) {
@@ -218,6 +221,7 @@ void Trainer::record(const StepReport& report, double seconds) {
   m.comm_bytes = static_cast<int64_t>(world_reduce(static_cast<double>(sent - comm_bytes_), Reduce::sum));
   comm_bytes_ = sent;
   const bool shown = report.step % config_.log.every == 0 || report.step == config_.train.steps;
+  if (profiler_ && shown) m.profile = profiler_->take(report.step, *run_->grid().world);
   if (shown || mem_peak_ == 0)
     mem_peak_ = static_cast<int64_t>(world_reduce(static_cast<double>(peak_resident_bytes()), Reduce::max));
   m.mem_peak_bytes = mem_peak_;
@@ -226,6 +230,8 @@ void Trainer::record(const StepReport& report, double seconds) {
   if (!root()) return;
   metrics_->write(m);
   if (shown) log::info(progress_line(m, config_.train.steps, seconds_per_step_));
+  if (!m.profile) return;
+  for (const std::string& line : describe(*m.profile)) log::info(line);
 }
 
 void Trainer::validate() {
@@ -256,7 +262,9 @@ bool Trainer::saves_at(int64_t step) const {
 void Trainer::finish_steps(size_t left) {
   while (run_->in_flight() > left) {
     const StepReport report = run_->finish_step();
-    record(report, seconds_since(step_began_));
+    const double seconds = seconds_since(step_began_);
+    if (profiler_) profiler_->end_step(seconds);
+    record(report, seconds);
     step_began_ = Clock::now();
     stop_ |= report.stop;
   }
@@ -264,6 +272,7 @@ void Trainer::finish_steps(size_t left) {
 
 void Trainer::one_step() {
   if (run_->in_flight() == 0) step_began_ = Clock::now();
+  if (profiler_) profiler_->begin_step();
   run_->submit_step(stop_requested());
   committed(run_->poll_save());
   const int64_t step = run_->step();

@@ -5,6 +5,7 @@
 #include <map>
 #include <numeric>
 
+#include "core/base/trace.h"
 #include "core/comm/dry_communicator.h"
 #include "core/device/dry_device.h"
 #include "core/model/head.h"
@@ -203,9 +204,11 @@ StepLoss Executor::inspect(const DataSource& data, int64_t step, Inspector& insp
 void Executor::run(const Instr& instr, const DataSource& data, int64_t step, int64_t& tokens) {
   Slot& slot = slots_[static_cast<size_t>(instr.slot)];
   switch (instr.what) {
-    case Do::load_batch:
+    case Do::load_batch: {
+      const trace::Section loading(trace::Activity::data);
       tokens += load(slot, data.batch(step, instr.micro, grid_.at.data), stage_.last(instr.chunk));
       break;
+    }
     case Do::recv_activation: receive(slot, instr); break;
     case Do::forward: {
       const Range range(device_, "forward of micro-batch", instr.micro);

@@ -59,6 +59,16 @@ StepMetrics step_of(const Json& line) {
   return m;
 }
 
+Json json_of(const StepProfile& profile) {
+  Json spent = Json::object();
+  for (const StepProfile::Line& line : profile.lines) {
+    Json& entry = spent[line.name];
+    entry = {{"ms", line.ms}, {"least_ms", line.least_ms}, {"most_ms", line.most_ms}};
+    if (line.rated()) entry[line.work.flops > 0 ? "gflops" : "gbytes"] = line.rate() * 1e-9;
+  }
+  return {{"steps", profile.steps}, {"step_ms", profile.step_ms}, {"spent", spent}};
+}
+
 /// Writes all bytes to an open file; false with errno set when the system refuses.
 bool write_all(int file, const std::string& bytes) {
   for (size_t done = 0; done < bytes.size();) {
@@ -105,6 +115,7 @@ std::string to_json(const StepMetrics& m) {
                {"mem_peak_bytes", m.mem_peak_bytes},
                {"comm_bytes", m.comm_bytes},
                {"skipped", m.skipped}};
+  if (m.profile) line["profile"] = json_of(*m.profile);
   return line.dump();
 }
 

@@ -3,8 +3,11 @@
 
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "core/train/profile.h"
 
 namespace trident {
 
@@ -22,6 +25,11 @@ struct StepMetrics {
   int64_t mem_peak_bytes = 0;  ///< largest of the ranks
   int64_t comm_bytes = 0;      ///< sent by all ranks in this step
   bool skipped = false;        ///< not applied: loss or norm was not finite
+  /// With log.profile, where the steps since the last profile went; in the line under `profile`:
+  ///   {"steps": 10, "step_ms": 81.2, "spent": {"gemm": {"ms": 60.1, "least_ms": 59.8, "most_ms": 60.1, "gflops": 412},
+  ///   "gemm.qkv": {...}, ..., "norm": {..., "gbytes": 31}, "comm_tensor": ..., "host": ...}}
+  /// by the names of its lines. Rates, per second on rank 0, are of lines that have one.
+  std::optional<StepProfile> profile;
 
   static constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 };
@@ -44,7 +52,7 @@ struct MetricsLog {
   int64_t unreadable_lines = 0;  ///< torn by a kill or a full disk, or not ours; skipped
 };
 
-/// Reads a metrics.jsonl. A missing key stays unknown. Throws UserError when the file cannot be read.
+/// Reads a metrics.jsonl, but for profiles. A missing key stays unknown. Throws UserError when the file cannot be read.
 MetricsLog read_metrics(const std::string& path);
 
 /// For resuming: keeps the lines whose step is <= last_step, drops later and unreadable ones. Atomic: the file is

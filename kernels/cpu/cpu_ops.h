@@ -5,6 +5,7 @@
 // GEMMs that oneDNN runs on a machine with native bf16 instructions follow oneDNN's own order instead.)
 #pragma once
 
+#include <cstddef>
 #include <memory>
 
 #include "kernels/ops.h"
@@ -14,5 +15,8 @@ namespace trident {
 /// An operation runs in the calling thread's place in time (the stream is ignored: the CPU device calls from its
 /// stream's thread). Safe to call from several threads at once. Throws InternalError on a broken contract.
 std::unique_ptr<Ops> make_cpu_ops();
+
+/// Zeroes memory on all OpenMP threads.
+void zero_memory(void* data, size_t bytes);
 
 }  // namespace trident

@@ -16,6 +16,7 @@ void add_scaled(T* y, const T* x, const T* z, int64_t count, Factor factor) {
     return;
   }
   vector_steps(0, count, [&](int64_t i, auto lanes) {
+    fetch_ahead(x + i), fetch_ahead(z + i);
     const VecF x_i = load(x + i, lanes), z_i = load(z + i, lanes), f_i = factor(i, lanes);
     store(y + i, x_i + z_i * f_i, lanes);
   });

@@ -1,9 +1,10 @@
-// LayerNorm and RMSNorm. Forward reads a row three times, out of L1, where a residual that joins has just put it;
-// statistics are two-pass, in f32.
+// LayerNorm and RMSNorm. A row is widened to f32 once, into a buffer in L1 that all passes over it read; so are the
+// weights, once a call. Statistics are two-pass, in f32.
 // Backward: dx row by row; dw and db are summed over fixed chunks of rows, the chunks added in order afterwards.
 //
 // Legend: T rows, D hidden, N chunks of rows.
 #include <cmath>
+#include <type_traits>
 
 #include "kernels/cpu/dropout.h"
 #include "kernels/cpu/families.h"
@@ -17,17 +18,30 @@ constexpr int64_t kChunkRows = 64;
 
 int64_t chunk_count(int64_t rows) { return (rows + kChunkRows - 1) / kChunkRows; }
 
-/// Sum over a row of f(i, lanes), where f gives 0 in lanes past the end.
+/// Widest row, and what a config allows: buffers are on the stack, which is touched as far as rows reach.
+constexpr int64_t kMaxRow = 65536;
+
+/// A row as f32: itself, or `room_D` with its numbers.
+template <class T>
+const float* widened(const T* row_D, int64_t d, float* room_D) {
+  if constexpr (std::is_same_v<T, float>) return row_D;
+  vector_steps(0, d, [&](int64_t i, auto lanes) {
+    fetch_ahead(row_D + i);
+    store(room_D + i, load(row_D + i, lanes), lanes);
+  });
+  return room_D;
+}
+
+/// Sum over a row of f(i, lanes), where f gives 0 in lanes past the end. Four chains hide an addition's latency.
 template <class F>
 float row_sum(int64_t n, F f) {
-  VecF even = {}, odd = {};
+  VecF sum[4] = {};
   int64_t i = 0;
-  for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
-    even += f(i, Whole{});
-    odd += f(i + kLanes, Whole{});
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+    for (int k = 0; k < 4; ++k) sum[k] += f(i + k * kLanes, Whole{});
   }
-  vector_steps(i, n, [&](int64_t j, auto lanes) { even += f(j, lanes); });
-  return sum_lanes(even + odd);
+  vector_steps(i, n, [&](int64_t j, auto lanes) { sum[0] += f(j, lanes); });
+  return sum_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
 /// x of one row, where a residual joins: stream + dropout(addend).
@@ -39,10 +53,10 @@ void join_row(const NormArgs& args, int64_t t) {
   dropout_add_run(args.x_TD.as<T>() + at, stream_D, args.addend_TD.as<T>() + at, d, args.drop, first);
 }
 
+/// y of row t from its x, and its statistics. `w_D` and `b_D` (or nullptr) are the weights.
 template <class T>
-void forward_row(const NormArgs& args, int64_t t, const T* w_D, const T* b_D) {
+void forward_row(const NormArgs& args, int64_t t, const float* x_D, const float* w_D, const float* b_D) {
   const int64_t d = args.x_TD.dim[1];
-  const T* x_D = args.x_TD.as<T>() + t * d;
   T* y_D = args.y_TD.as<T>() + t * d;
   const bool centred = args.kind == NormKind::layer_norm;
   const float inverse_d = 1.0f / static_cast<float>(d);
@@ -62,9 +76,27 @@ void forward_row(const NormArgs& args, int64_t t, const T* w_D, const T* b_D) {
   });
 }
 
+template <class T>
+void forward_rows(const NormArgs& args, int64_t begin, int64_t end) {
+  const int64_t d = args.x_TD.dim[1];
+  float w_room[kMaxRow], b_room[kMaxRow], x_room[kMaxRow];
+  const float* w_D = widened(args.w_D.as<T>(), d, w_room);
+  const float* b_D = args.b_D.defined() ? widened(args.b_D.as<T>(), d, b_room) : nullptr;
+  for (int64_t t = begin; t < end; ++t) {
+    if (args.addend_TD.defined()) join_row<T>(args, t);
+    forward_row<T>(args, t, widened(args.x_TD.as<T>() + t * d, d, x_room), w_D, b_D);
+  }
+}
+
+/// What the second pass over a row needs of the first.
+struct BackwardRow {
+  float g_D[kMaxRow], x_hat_D[kMaxRow];  ///< dy * w, and the normalized x
+};
+
 /// dx of one row; adds dy * x_hat to dw_D and, when present, dy to db_D.
 template <class T>
-void backward_row(const NormBackwardArgs& args, int64_t t, const T* w_D, float* dw_D, float* db_D) {
+void backward_row(const NormBackwardArgs& args, int64_t t, const float* w_D, float* dw_D, float* db_D,
+                  BackwardRow& row) {
   const NormArgs& forward = args.forward;
   const int64_t d = forward.x_TD.dim[1];
   const T* x_D = forward.x_TD.as<T>() + t * d;
@@ -73,23 +105,38 @@ void backward_row(const NormBackwardArgs& args, int64_t t, const T* w_D, float* 
   T* dx_D = args.dx_TD.as<T>() + t * d;
   const bool centred = forward.kind == NormKind::layer_norm;
   const float mean = centred ? forward.mean_T.as<float>()[t] : 0.0f, rstd = forward.rstd_T.as<float>()[t];
-  const float inverse_d = 1.0f / static_cast<float>(d);
-  const float mean_g =
-      centred
-          ? row_sum(d, [&](int64_t i, auto lanes) { return load(dy_D + i, lanes) * load(w_D + i, lanes); }) * inverse_d
-          : 0.0f;
-  const float mean_gx = inverse_d * row_sum(d, [&](int64_t i, auto lanes) {
-                          return load(dy_D + i, lanes) * load(w_D + i, lanes) * ((load(x_D + i, lanes) - mean) * rstd);
-                        });
+  VecF sum_g = {}, sum_gx = {};
   vector_steps(0, d, [&](int64_t i, auto lanes) {
-    const VecF dy = load(dy_D + i, lanes);
+    fetch_ahead(dy_D + i), fetch_ahead(x_D + i);
+    if (residual_D != nullptr) fetch_ahead(residual_D + i);
+    const VecF dy = load(dy_D + i, lanes), g = dy * load(w_D + i, lanes);
     const VecF x_hat = (load(x_D + i, lanes) - mean) * rstd;
-    VecF dx = rstd * (dy * load(w_D + i, lanes) - mean_g - x_hat * mean_gx);
-    if (residual_D != nullptr) dx += load(residual_D + i, lanes);
-    store(dx_D + i, dx, lanes);
+    sum_g += g;  // lanes past the end: dy and w are 0 there
+    sum_gx += g * x_hat;
+    store(row.g_D + i, g, lanes);
+    store(row.x_hat_D + i, x_hat, lanes);
     store(dw_D + i, load(dw_D + i, lanes) + dy * x_hat, lanes);
     if (db_D != nullptr) store(db_D + i, load(db_D + i, lanes) + dy, lanes);
   });
+  const float inverse_d = 1.0f / static_cast<float>(d);
+  const float mean_g = centred ? sum_lanes(sum_g) * inverse_d : 0.0f, mean_gx = sum_lanes(sum_gx) * inverse_d;
+  vector_steps(0, d, [&](int64_t i, auto lanes) {
+    VecF dx = rstd * (load(row.g_D + i, lanes) - mean_g - load(row.x_hat_D + i, lanes) * mean_gx);
+    if (residual_D != nullptr) dx += load(residual_D + i, lanes);
+    store(dx_D + i, dx, lanes);
+  });
+}
+
+/// Chunk n of rows; its sums go to dw_D and, when present, db_D.
+template <class T>
+void backward_chunk(const NormBackwardArgs& args, int64_t n, const float* w_D, float* dw_D, float* db_D,
+                    BackwardRow& row) {
+  const int64_t rows = args.forward.x_TD.dim[0], d = args.forward.x_TD.dim[1];
+  std::fill(dw_D, dw_D + d, 0.0f);
+  if (db_D != nullptr) std::fill(db_D, db_D + d, 0.0f);
+  for (int64_t t = n * kChunkRows; t < std::min(rows, (n + 1) * kChunkRows); ++t) {
+    backward_row<T>(args, t, w_D, dw_D, db_D, row);
+  }
 }
 
 /// total_D += the chunks of partial_ND, in order.
@@ -108,37 +155,27 @@ void add_chunks(Tensor total_D, const float* partial_ND, int64_t chunks) {
 }  // namespace
 
 void norm_forward(const NormArgs& args) {
-  const int64_t rows = args.x_TD.dim[0];
+  ensure(args.x_TD.dim[1] <= kMaxRow, "norm: rows are at most 65536 wide");
   with_float(args.x_TD.dtype, [&](auto tag) {
-    using T = TypeOf<decltype(tag)>;
-    const T* w_D = args.w_D.as<T>();
-    const T* b_D = args.b_D.defined() ? args.b_D.as<T>() : nullptr;
-    parallel_range(rows, args.x_TD.numel(), [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) {
-        if (args.addend_TD.defined()) join_row<T>(args, t);
-        forward_row<T>(args, t, w_D, b_D);
-      }
-    });
+    parallel_range(args.x_TD.dim[0], args.x_TD.numel(),
+                   [&](int64_t begin, int64_t end) { forward_rows<TypeOf<decltype(tag)>>(args, begin, end); });
   });
 }
 
 void norm_backward(const NormBackwardArgs& args) {
   const int64_t rows = args.forward.x_TD.dim[0], d = args.forward.x_TD.dim[1], chunks = chunk_count(rows);
+  ensure(d <= kMaxRow, "norm: rows are at most 65536 wide");
   ensure(args.scratch.bytes() >= norm_scratch_bytes(args), "norm_backward: scratch holds scratch_bytes(args)");
   float* dw_ND = static_cast<float*>(args.scratch.data);
   float* db_ND = args.db_D.defined() ? dw_ND + chunks * d : nullptr;
   with_float(args.forward.x_TD.dtype, [&](auto tag) {
     using T = TypeOf<decltype(tag)>;
-    const T* w_D = args.forward.w_D.as<T>();
     parallel_range(chunks, rows * d, [&](int64_t begin, int64_t end) {
+      BackwardRow row;
+      float w_room[kMaxRow];
+      const float* w_D = widened(args.forward.w_D.as<T>(), d, w_room);
       for (int64_t n = begin; n < end; ++n) {
-        float* dw_D = dw_ND + n * d;
-        float* db_D = db_ND == nullptr ? nullptr : db_ND + n * d;
-        std::fill(dw_D, dw_D + d, 0.0f);
-        if (db_D != nullptr) std::fill(db_D, db_D + d, 0.0f);
-        for (int64_t t = n * kChunkRows; t < std::min(rows, (n + 1) * kChunkRows); ++t) {
-          backward_row<T>(args, t, w_D, dw_D, db_D);
-        }
+        backward_chunk<T>(args, n, w_D, dw_ND + n * d, db_ND == nullptr ? nullptr : db_ND + n * d, row);
       }
     });
   });

@@ -10,7 +10,8 @@ namespace trident::cpu {
 namespace {
 
 constexpr int64_t kPiece = 1024;  // elements; shares begin at its multiples, words are drawn for so many at a time
-// Elements that lie this far ahead are fetched: the hardware's own prefetching alone leaves a tenth of the bandwidth.
+// Elements that lie this far ahead are fetched: the hardware's own prefetching alone leaves a tenth of the bandwidth, a
+// fifth where nothing is written.
 constexpr int64_t kAhead = 512;
 // From so many elements on, 30 bytes each, a call touches more than the caches of its cores keep.
 constexpr int64_t kPastCaches = 1 << 18;
@@ -183,6 +184,7 @@ void ordered_sum(Tensor out_1, Tensor x, Term term) {
       for (int64_t part = begin; part < end; ++part) {
         VecD low_sum = {}, high_sum = {};
         vector_steps(part * part_size, std::min(n, (part + 1) * part_size), [&](int64_t i, auto lanes) {
+          __builtin_prefetch(in + i + kAhead);
           const VecF v = load(in + i, lanes);
           HalfF half[2];
           std::memcpy(half, &v, sizeof v);

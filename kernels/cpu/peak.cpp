@@ -1,7 +1,11 @@
 #include "kernels/cpu/peak.h"
 
 #include <algorithm>
+#include <atomic>
+#include <bit>
 #include <chrono>
+#include <functional>
+#include <numeric>
 #include <vector>
 
 #include "kernels/cpu/cpu_ops.h"
@@ -62,6 +66,21 @@ void stream_through(float* x, int64_t n, float factor) {
     const int64_t last = std::min(end * kLine, n);
     for (int64_t i = begin * kLine; i < last; ++i) x[i] *= factor;
   });
+}
+
+uint32_t read_through(const float* x, int64_t n) {
+  constexpr int64_t kRun = 64, kAhead = 512;
+  std::atomic<uint32_t> bits{0};
+  cpu::parallel_range(n / kRun, n, [&](int64_t begin, int64_t end) {
+    uint32_t seen[kRun] = {};
+    for (int64_t run = begin; run < end; ++run) {
+      for (int64_t line = 0; line < kRun; line += 16) __builtin_prefetch(x + run * kRun + kAhead + line);
+      for (int64_t i = 0; i < kRun; ++i) seen[i] |= std::bit_cast<uint32_t>(x[run * kRun + i]);
+    }
+    bits |= std::accumulate(seen, seen + kRun, 0u, std::bit_or<uint32_t>());
+  });
+  for (int64_t i = n / kRun * kRun; i < n; ++i) bits |= std::bit_cast<uint32_t>(x[i]);
+  return bits;
 }
 
 }  // namespace trident

@@ -16,5 +16,7 @@ double measure_gemm_peak(DType dtype, double seconds);
 /// x[i] *= factor for i < n, on all OpenMP threads: the stream that a memory-bound operation is measured against. A
 /// loop for the compiler's own vectors, which are a tenth faster here than a line at a time.
 void stream_through(float* x, int64_t n, float factor);
+/// Reads x and writes nothing: the same for operations that only read. Returns all bits that some element has.
+uint32_t read_through(const float* x, int64_t n);
 
 }  // namespace trident

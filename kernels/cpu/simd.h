@@ -43,20 +43,27 @@ inline VecF load(const float* p) {
   std::memcpy(&v, p, sizeof v);
   return v;
 }
+// By intrinsics: GCC 12 widens 16 halves in two steps of 8 and puts them together again, or one by one.
 inline VecF load(const bf16* p) {
+#if defined(__AVX512F__)
+  const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return (VecF)((VecU)_mm512_maskz_cvtepu16_epi32(0xffff, halves) << 16);
+#elif defined(__AVX2__)
+  return (VecF)((VecU)_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))) << 16);
+#else
   VecU16 v;
   std::memcpy(&v, p, sizeof v);
   return (VecF)(__builtin_convertvector(v, VecU) << 16);
+#endif
 }
 inline VecF load(const f16* p) {
+#if defined(__AVX512F__)
+  return (VecF)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#elif defined(__F16C__)
+  return (VecF)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#else
   VecH v;
   std::memcpy(&v, p, sizeof v);
-  // GCC 12 would convert lane by lane.
-#if defined(__AVX512F__)
-  return (VecF)_mm512_maskz_cvtph_ps(0xffff, (__m256i)v);
-#elif defined(__F16C__)
-  return (VecF)_mm256_cvtph_ps((__m128i)v);
-#else
   return __builtin_convertvector(v, VecF);
 #endif
 }
@@ -277,6 +284,13 @@ inline void finish_past_caches() {
 #if defined(__AVX__)
   _mm_sfence();
 #endif
+}
+
+/// Asks for what lies 512 elements behind p: the hardware's own prefetching alone leaves a fifth of the bandwidth that
+/// one thread can read with. Past the end of a tensor it asks for what is not used, or does nothing.
+template <class T>
+inline void fetch_ahead(const T* p) {
+  __builtin_prefetch(p + 512);
 }
 
 /// x where a lane is an element, `fill` past the end.

@@ -88,6 +88,31 @@ class CliChecks:
         root = self.place.path / run
         return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
+    def profile(self):
+        """Where a step's time goes: the table in the log, the same numbers in metrics.jsonl."""
+        result = self.expect("train, profiled", 0, "train", "tiny.yaml", "--set", "log.profile=true", "--set",
+                             "log.every=4", "--set", "out=profiled", ranks=RANKS, err=[
+            r"profile of steps 1 to 4 +ms a step +share  on rank 0 of 4\n",
+            r"gemm +[\d.]+ +[\d.]+% +[\d.]+ GFLOP/s +[\d.]+ to [\d.]+\n.*\]   qkv ", r"norm .* GB/s ",
+            r"\] loss +0.00 .* to [\d.]+\n", r"waiting: pipeline ", r"waiting: data ranks ",
+            r"profile of steps 5 to 6 [\s\S]*\] step +[\d.]+ +100.0%\n"])
+        self.checks.that("train, profiled: two tables", result.err.count("profile of steps") == 2, result)
+        steps = self.place.metrics("profiled")
+        profiles = {line["step"]: line["profile"] for line in steps if "profile" in line}
+        self.checks.that("train, profiled: where the log shows it", sorted(profiles) == [4, 6], steps)
+        for last, profile in profiles.items():
+            taken = [line["step_ms"] for line in steps if last - profile["steps"] < line["step"] <= last]
+            self.checks.that("train, profiled: the steps' own time",
+                             abs(sum(taken) / len(taken) - profile["step_ms"]) < 1e-6 * profile["step_ms"], profile)
+            spent = sum(entry["ms"] for name, entry in profile["spent"].items() if "." not in name)
+            # Two readings of the clock a step lie outside; a scheduler may strike there.
+            self.checks.that("train, profiled: the parts add up",
+                             abs(profile["step_ms"] - spent) < 0.01 * profile["step_ms"] + 0.5, profile)
+        self.checks.that("train, profiled: the same losses",
+                         [line["loss"] for line in steps] == [line["loss"] for line in self.place.metrics()])
+        self.expect("profile of a GPU", 1, "train", "tiny.yaml", "--set", "log.profile=true", "--set", "device=cuda",
+                    ranks=RANKS, err=["log.profile: a profile is of device: cpu, not of cuda,.*nsys profile"])
+
     def resume_none(self):
         before = self.state()
         result = self.expect("--resume none on a run", 1, "train", "tiny.yaml", "--resume", "none", ranks=RANKS,
@@ -260,11 +285,22 @@ class CliChecks:
     def bench(self):
         # One line an operation and dtype; the speeds of tiny shapes mean nothing.
         line = r"\s+[\d.]+\s+[\d.]+ G[BF]/s\s+\d+%"
-        table = "".join(rf"[\s\S]*{name}{line}" for name in ("gemm up 128x64 dw", "attention backward", "softmax loss, 16 tokens"))
-        self.expect("bench of tiny shapes", 0, "bench", "--tiny", "ops", out=[rf"f32 {table}[\s\S]*\nbf16 {table}"])
+        names = ("gemm up 128x64 dw", "attention backward", "softmax loss, 16 tokens", "rms norm backward", "rope, q and k")
+        result = self.expect("bench of tiny shapes", 0, "bench", "--tiny", "ops", out=[
+            rf"f32 [\s\S]*\n{name}{line}[\s\S]*\nbf16 [\s\S]*\n{name}{line}" for name in names])
+        # Too small to have a limit; then from the nearest to the furthest.
+        table = result.out.split("\nbf16 ")[1].splitlines()[1:]
+        self.checks.that("bench of tiny shapes: what has no limit is first",
+                         [row[:12] for row in table if row.endswith(" -")] == [row[:12] for row in table[:3]], result)
+        shares = [int(row.split()[-1][:-1]) for row in table[3:]]
+        self.checks.that("bench of tiny shapes: by their share", shares == sorted(shares, reverse=True), shares)
         update = rf"bf16 [\s\S]*adamw, 4096 parameters{line}  of x \*= s beside it, [\d.]+ GB/s\n  moments in bf16{line}"
         self.expect("bench of a tiny update", 0, "bench", "--tiny", "adamw", out=[update])
         rates = r"\s+[\d.]+ GB/s" * 3
+        self.expect("bench of attention", 0, "bench", "attention", "--context", "96", "--tokens", "192", out=[
+            r"attention forward, 96 of 192 tokens +[0-9.]+ ms +[0-9.]+ GFLOP/s\nattention backward, "])
+        self.expect("bench of attention to parts of sequences", 1, "bench", "attention", "--context", "96", "--tokens",
+                    "100", err=["--tokens 100", "multiple of --context 96"])
         self.expect("bench of a disk", 0, "bench", "--tiny", "disk", "scratch", out=[
             rf"scratch/trident-bench: 8 chunks of 4.0 KiB, [^\n]* 4 threads,[^\n]*\n[^\n]*\n2{rates}\n3{rates}\n4{rates}\n", "io_uring"])
         self.expect("bench of no disk", 1, "bench", "disk", err=["DIRECTORY"])
@@ -284,6 +320,7 @@ class CliChecks:
         self.bench()
         self.mistakes()
         self.train()
+        self.profile()
         self.resume_none()
         self.use()
         self.checkpoints()

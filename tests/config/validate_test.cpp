@@ -275,6 +275,11 @@ TEST_CASE("attention by cuDNN is asked for where cuDNN can be") {
        "every other device; set it to auto or own, or dropout to 0"},
       {{"device=cuda", "train.attention_kernel=cudnn"}, 8, ""},
       {{"train.attention_kernel=own"}, 8, ""},
+      {{"log.profile=true"}, 8, ""},
+      {{"device=simt", "log.profile=true"},
+       8,
+       "--set log.profile=true: log.profile: a profile is of device: cpu, not of simt, where a step's time is not its "
+       "caller's; set it to false, and look at a GPU's steps with `nsys profile`"},
   };
   check_cases(cases);
 }
