@@ -112,6 +112,11 @@ ChunkFile::Options checked(ChunkFile::Options options) {
 
 }  // namespace
 
+char* ChunkFile::aligned(void* memory) {
+  const auto address = reinterpret_cast<uintptr_t>(memory);
+  return static_cast<char*>(memory) + (kAlign - address % kAlign) % kAlign;
+}
+
 ChunkFile::ChunkFile(Options options, const EngineMaker& make_engine)
     : options_(checked(std::move(options))),
       path_(build_string(options_.directory, "/", options_.name)),
