@@ -73,6 +73,8 @@ class DiskChecks:
             return
         steps = saved[-1] + MORE
         again, whole = self.launch(name, steps).finish(), self.launch(f"{name}-whole", steps).finish()
+        self.checks.that(f"{name}: the log says what reads the files",
+                         len(re.findall(r"file: \S+/trident-(?:state|parameters): .*(?:io_uring|thread)", whole.err)) == 2, whole)
         self.checks.that(f"{name}: it goes on from the checkpoint", again.code == 0
                          and f"step-{saved[-1]:08d}: step {saved[-1]}" in again.err, again)
         losses = [[line["loss"] for line in self.place.metrics(run)] for run in (name, f"{name}-whole")]
