@@ -115,12 +115,13 @@ struct ZeroConfig {
           {.name = "offload_parameters",
            .group = kSpeed,
            .effect = "Where the shards of the weights live with stage 3 and an offloaded optimizer: the device then "
-                     "holds the layers in use alone, and copies each from there twice a micro-batch."});
+                     "holds the layers in use alone, and copies each from there twice a micro-batch. With nvme the "
+                     "next layer is read from a file while this one computes."});
     visit(self.nvme_path,
           {.name = "nvme_path",
            .group = kSpeed,
-           .effect = "Directory on a fast local disk, for offload: nvme. Each rank makes a file there that has no name "
-                     "and is gone when the process ends; checkpoints go to `out` as always."});
+           .effect = "Directory on a fast local disk, for offload and offload_parameters: nvme. Each rank makes files "
+                     "there that have no name and are gone when the process ends; checkpoints go to `out` as always."});
     visit(self.delayed_update,
           {.name = "delayed_update",
            .effect = "With an offloaded optimizer: the update of a step runs beside the next step's forward and "

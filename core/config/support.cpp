@@ -23,7 +23,6 @@ std::vector<Problem> unsupported(const Config& c) {
       {c.model.attention.kind != AttentionKind::dense, "model.attention.kind", name(c.model.attention.kind), "dense"},
       {c.parallel.context > 1, "parallel.context", std::to_string(c.parallel.context), "1, with a larger tensor"},
       {c.parallel.expert > 1, "parallel.expert", std::to_string(c.parallel.expert), "1"},
-      {c.zero.offload_parameters == Offload::nvme, "zero.offload_parameters", name(c.zero.offload_parameters), "host"},
       {c.train.offload_activations == Offload::nvme, "train.offload_activations", name(c.train.offload_activations),
        "host"},
       {c.train.precision == Precision::fp16, "train.precision", name(c.train.precision), "bf16"},

@@ -219,11 +219,14 @@ class Checker {
       fail({"zero.keep_gathered", "zero.stage"}, "has no effect with stage ", z.stage,
            ", which gathers nothing in a step; remove it or set zero.stage: 3");
     }
-    if (z.offload == Offload::nvme && z.nvme_path.empty()) {
-      fail({"zero.nvme_path", "zero.offload"},
-           "offload: nvme needs a directory on a fast local disk; set zero.nvme_path");
+    const bool files = z.offload == Offload::nvme || z.offload_parameters == Offload::nvme;
+    if (files && z.nvme_path.empty()) {
+      const bool states = z.offload == Offload::nvme;
+      fail({"zero.nvme_path", states ? "zero.offload" : "zero.offload_parameters"},
+           states ? "offload" : "offload_parameters",
+           ": nvme needs a directory on a fast local disk; set zero.nvme_path");
     }
-    if (z.offload != Offload::nvme && !z.nvme_path.empty()) {
+    if (!files && !z.nvme_path.empty()) {
       fail({"zero.nvme_path", "zero.offload"}, "has no effect with offload: ", enum_name(z.offload),
            "; remove it or set zero.offload: nvme");
     }

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/resource.h>
-#include <sys/statvfs.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -17,6 +16,7 @@
 
 #include "core/base/error.h"
 #include "core/base/format.h"
+#include "core/base/free_space.h"
 #include "core/base/trace.h"
 
 namespace trident {
@@ -39,25 +39,19 @@ std::string bytes_text(uint64_t bytes) {
   return build_string(format_bytes(static_cast<int64_t>(bytes)), " (", bytes, " bytes)");
 }
 
-std::optional<uint64_t> free_bytes(const std::string& directory) {
-  struct statvfs info {};
-  // A file system that tells no size has no opinion.
-  if (::statvfs(directory.c_str(), &info) != 0 || info.f_blocks == 0) return std::nullopt;
-  return uint64_t{info.f_bavail} * info.f_frsize;
-}
-
 [[noreturn]] void refuse_space(const std::string& directory, uint64_t needed, const std::string& reason) {
-  const std::optional<uint64_t> free = free_bytes(directory);
+  const std::optional<int64_t> free = free_disk_bytes(directory);
   throw RunError(build_string("the offloaded state of this rank needs ", bytes_text(needed), " in ", directory,
-                              ", where ", free ? bytes_text(*free) : "an unknown amount", " is free: ", reason,
+                              ", where ", free ? bytes_text(static_cast<uint64_t>(*free)) : "an unknown amount",
+                              " is free: ", reason,
                               " (free space there, set zero.nvme_path to a larger disk, or use more data ranks)"));
 }
 
 /// What can be known before any space is taken: a file system filled to the brim, if only for a moment, hurts others,
 /// and a process past its limit is killed by SIGXFSZ.
 void check_space(const std::string& directory, uint64_t needed) {
-  const std::optional<uint64_t> free = free_bytes(directory);
-  if (free && *free < needed) refuse_space(directory, needed, "not enough");
+  const std::optional<int64_t> free = free_disk_bytes(directory);
+  if (free && static_cast<uint64_t>(*free) < needed) refuse_space(directory, needed, "not enough");
   struct rlimit limit {};
   if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < needed) {
     refuse_space(directory, needed, build_string("a file may have ", limit.rlim_cur, " bytes at most (ulimit -f)"));
@@ -112,6 +106,11 @@ ChunkFile::Options checked(ChunkFile::Options options) {
 }
 
 }  // namespace
+
+char* ChunkFile::aligned(void* memory) {
+  const auto address = reinterpret_cast<uintptr_t>(memory);
+  return static_cast<char*>(memory) + (kAlign - address % kAlign) % kAlign;
+}
 
 ChunkFile::ChunkFile(Options options, const EngineMaker& make_engine)
     : options_(checked(std::move(options))),

@@ -23,6 +23,8 @@ namespace trident {
 class ChunkFile {
  public:
   static constexpr size_t kAlign = 4096;  ///< of chunk sizes and buffers: what O_DIRECT wants
+  /// The first aligned address of memory that has kAlign bytes to spare.
+  static char* aligned(void* memory);
 
   struct Options {
     std::string directory;               ///< made when missing

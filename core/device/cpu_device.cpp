@@ -10,12 +10,12 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <limits>
 #include <utility>
 
 #include "core/base/error.h"
 #include "core/base/format.h"
+#include "core/base/free_space.h"
 #include "core/base/trace.h"
 #include "core/device/allocation_table.h"
 #include "core/device/device.h"
@@ -31,17 +31,8 @@ constexpr size_t kHugePageThreshold = size_t{4} << 20;
 
 size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
-/// Bytes the machine can still give without swapping; the largest size_t where /proc does not say.
-size_t available_bytes() {
-  std::ifstream meminfo("/proc/meminfo");
-  std::string key, rest;
-  size_t kib = 0;
-  while (meminfo >> key >> kib) {
-    if (key == "MemAvailable:") return kib * 1024;
-    std::getline(meminfo, rest);
-  }
-  return std::numeric_limits<size_t>::max();
-}
+/// The largest number where the machine does not say.
+int64_t available_bytes() { return available_memory_bytes().value_or(std::numeric_limits<int64_t>::max()); }
 
 void* allocate_small(size_t bytes) {
   void* const data = std::aligned_alloc(kAlignment, round_up(std::max<size_t>(bytes, 1), kAlignment));
@@ -50,7 +41,7 @@ void* allocate_small(size_t bytes) {
 }
 
 void* allocate_large(size_t bytes) {
-  if (bytes > available_bytes()) return nullptr;
+  if (bytes > static_cast<size_t>(available_bytes())) return nullptr;
   const size_t whole = round_up(bytes, kHugePage);
   void* const data = std::aligned_alloc(kHugePage, whole);
   if (data == nullptr) return nullptr;
@@ -78,9 +69,8 @@ class CpuDevice final : public Device {
                        : bytes >= kHugePageThreshold ? allocate_large(bytes)
                                                      : allocate_small(bytes);
     if (data == nullptr) {
-      throw RunError(table_.no_room(
-          bytes, name,
-          build_string("(the machine has ", format_bytes(static_cast<int64_t>(available_bytes())), " left)")));
+      throw RunError(
+          table_.no_room(bytes, name, build_string("(the machine has ", format_bytes(available_bytes()), " left)")));
     }
     return table_.own(data, bytes, place, name, [](void* address) { std::free(address); });
   }

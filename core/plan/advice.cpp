@@ -82,7 +82,9 @@ void name_changes(const Config& from, Candidate& candidate) {
   }
   if (to.zero.offload_parameters != from.zero.offload_parameters) {
     change(build_string("zero.offload_parameters: ", enum_name(to.zero.offload_parameters)),
-           "each layer's weights are copied to the device twice a micro-batch");
+           to.zero.offload_parameters == Offload::host
+               ? "each layer's weights are copied to the device twice a micro-batch"
+               : "each layer's weights are read from files twice a micro-batch");
   }
   if (to.train.micro_batch != from.train.micro_batch) {
     const bool resent = to.zero.stage == from.zero.stage && traffic(to) > traffic(from);

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string_view>
 
 #include "core/base/error.h"
+#include "core/base/free_space.h"
 
 namespace trident {
 namespace {
@@ -24,7 +24,7 @@ std::optional<int64_t> number_in(const std::string& path) {
   return std::nullopt;
 }
 
-/// The number that follows a word at the start of a line: "MemAvailable: 123 kB", "inactive_file 4096".
+/// The number that follows a word at the start of a line: "inactive_file 4096".
 std::optional<int64_t> number_after(const std::string& path, std::string_view wanted) {
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {
@@ -121,8 +121,8 @@ std::optional<Limit> least(const std::optional<Limit>& a, const std::optional<Li
 
 std::vector<Limit> host_limits(const HostFacts& facts) {
   std::vector<Limit> limits;
-  if (const auto kib = number_after(facts.root + "/proc/meminfo", "MemAvailable:")) {
-    limits.push_back({*kib * 1024, "MemAvailable of /proc/meminfo"});
+  if (const auto bytes = available_memory_bytes(facts.root)) {
+    limits.push_back({*bytes, "MemAvailable of /proc/meminfo"});
   }
   if (const auto group = cgroup_limit(facts.root)) limits.push_back(*group);
   SlurmLimits(facts).add_to(limits);
@@ -136,12 +136,8 @@ std::optional<Limit> host_limit(const HostFacts& facts) {
 }
 
 std::optional<Limit> disk_limit(const std::string& path) {
-  std::error_code error;
-  std::filesystem::path place = std::filesystem::absolute(path, error);
-  while (!error && !std::filesystem::exists(place, error) && place.has_relative_path()) place = place.parent_path();
-  const std::filesystem::space_info space = std::filesystem::space(place, error);
-  if (error) return std::nullopt;
-  return Limit{static_cast<int64_t>(space.available), build_string("free space of ", path)};
+  const std::optional<int64_t> bytes = free_disk_bytes(path);
+  return bytes ? std::optional(Limit{*bytes, build_string("free space of ", path)}) : std::nullopt;
 }
 
 }  // namespace trident

@@ -105,7 +105,7 @@ RankPlan plan_rank(const Config& config, int rank, const Ops& ops) {
   plan.device_bytes = bytes_at(plan.rows, Place::device);
   plan.host_bytes = bytes_at(plan.rows, Place::host);
   plan.pinned_bytes = bytes_at(plan.rows, Place::pinned);
-  plan.file_bytes = engine.state.file_bytes();
+  plan.file_bytes = engine.file_bytes();
   if (config.checkpoint.async) plan.staging_bytes = state_bytes(engine.store);
   return plan;
 }
@@ -152,7 +152,7 @@ std::string describe(const RankPlan& plan) {
     const size_t bytes = bytes_at(plan.rows, place);
     if (bytes > 0 || place == Place::device) row(total, bytes);
   }
-  if (plan.file_bytes > 0) row("file, in zero.nvme_path", plan.file_bytes);
+  if (plan.file_bytes > 0) row("files, in zero.nvme_path", plan.file_bytes);
   if (plan.staging_bytes > 0) row("host, while a checkpoint is written", plan.staging_bytes);
   return out.str();
 }

@@ -30,7 +30,7 @@ struct RankPlan {
   size_t device_bytes = 0;
   size_t host_bytes = 0;     ///< host memory that holds state (zero.offload)
   size_t pinned_bytes = 0;   ///< host memory that the device copies from and to
-  size_t file_bytes = 0;     ///< of the file in zero.nvme_path
+  size_t file_bytes = 0;     ///< of the files in zero.nvme_path
   size_t staging_bytes = 0;  ///< host memory of an asynchronous checkpoint; 0 when checkpoints are synchronous
 
   /// The same parts, and the same bytes in every row.

@@ -280,6 +280,13 @@ std::string Run::describe_attention() const {
   return training == evaluation ? training : build_string(training, "; in evaluation ", evaluation);
 }
 
+std::vector<std::string> Run::describe_files() const {
+  std::vector<std::string> files;
+  if (const StateFile* const file = engine_->state.file()) files.push_back(file->describe());
+  if (const ParameterFile* const file = engine_->store.parameter_file()) files.push_back(file->describe());
+  return files;
+}
+
 void Run::save() {
   const Range range(*device_, "checkpoint", step_);
   engine_->state.settle(device_->stream(Role::compute));

@@ -81,6 +81,8 @@ class Run {
 
   /// What computes attention, and why, for the log; empty where there is no choice.
   std::string describe_attention() const;
+  /// This rank's files under zero.nvme_path and what reads them, for the log.
+  std::vector<std::string> describe_files() const;
 
   const Config& config() const { return config_; }
   Grid& grid() { return grid_; }

@@ -115,6 +115,7 @@ void Trainer::start() {
   if (const std::string attention = run_->describe_attention(); !attention.empty()) {
     log::info("attention: " + attention);
   }
+  for (const std::string& file : run_->describe_files()) log::info("file: " + file);
   const std::string checkpoint = choose_checkpoint();
   if (checkpoint.empty()) {
     run_->initialize();

@@ -27,6 +27,12 @@ struct Engine {
         state(options.state, store, device),
         optimizer(options.adamw, options.shape.layers + 2, store, state, device),
         executor(options.executor, stage, store, device, grid, ledger) {}
+  /// Of the files in which state or weights live.
+  size_t file_bytes() const {
+    const ParameterFile* const weights = store.parameter_file();
+    return (state.file() != nullptr ? state.file()->file_bytes() : 0) +
+           (weights != nullptr ? weights->file_bytes() : 0);
+  }
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 

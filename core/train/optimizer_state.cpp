@@ -9,7 +9,6 @@
 namespace trident {
 namespace {
 
-constexpr int64_t kChunkElements = int64_t{1} << 20, kChunkStep = 2048;
 constexpr size_t kParts = 3;
 constexpr const char* kNames[kParts] = {"master weights", "first moments", "second moments"};
 
@@ -61,8 +60,7 @@ void OptimizerState::allocate(Block& block) {
 void OptimizerState::cut_into_chunks() {
   int64_t longest = 0;
   for (const Block& block : blocks_) longest = std::max(longest, block.numel);
-  const int64_t step =
-      on_device() ? longest : std::min(kChunkElements, (longest + kChunkStep - 1) / kChunkStep * kChunkStep);
+  const int64_t step = on_device() ? longest : store_.chunk_elements();
   for (Block& block : blocks_) {
     block.first_chunk = static_cast<int64_t>(chunks_.size());
     for (int64_t begin = 0; begin < block.numel; begin += step) {
@@ -164,6 +162,16 @@ void OptimizerState::update_on_device(const Visit& visit, Stream stream) {
   }
 }
 
+std::vector<OptimizerState::Piece> OptimizerState::pieces_for_host(size_t index) {
+  const Chunk& chunk = chunks_[index];
+  if (ParameterFile* const file = store_.parameter_file()) {
+    return pieces_of(index, file->open(static_cast<int64_t>(index)).rows(0, chunk.end - chunk.begin));
+  }
+  if (!store_.options().offload_parameters) return pieces_of(index, over(stages_[index % stages_.size()], chunk));
+  store_.before_write(chunk.block->block, device_.stream(Role::host));
+  return pieces_of(index, Weights::in_place);
+}
+
 void OptimizerState::update_on_host(const Visit& visit, bool changes, Stream stream) {
   const Stream host = device_.stream(Role::host);
   const Event before = device_.record(stream);
@@ -175,10 +183,7 @@ void OptimizerState::update_on_host(const Visit& visit, bool changes, Stream str
     Stage& stage = stages_[i % stages_.size()];
     device_.wait(host, stage.sent);
     if (file_) file_->open(static_cast<int64_t>(i));
-    if (store_.options().offload_parameters) store_.before_write(chunks_[i].block->block, host);
-    std::vector<Piece> pieces =
-        store_.options().offload_parameters ? pieces_of(i, Weights::in_place) : pieces_of(i, over(stage, chunks_[i]));
-    device_.on_host([&ops = device_.host_ops(), visit, pieces = std::move(pieces), host] {
+    device_.on_host([&ops = device_.host_ops(), visit, pieces = pieces_for_host(i), host] {
       for (const Piece& piece : pieces) visit(ops, host, piece);
     });
     stage.written = device_.record(host);
@@ -219,11 +224,11 @@ void OptimizerState::finish_chunk(size_t index, bool changed) {
     }
     there = stage.sent = device_.record(upload);
   }
-  if (file_) {
-    // The window of a chunk that was only read may be taken for another, too.
-    device_.synchronize(stage.written);
-    if (changed) file_->write(static_cast<int64_t>(index));
-  }
+  ParameterFile* const parameters = store_.parameter_file();
+  // The window of a chunk that was only read may be taken for another, too.
+  if (file_ || parameters != nullptr) device_.synchronize(stage.written);
+  if (file_ && changed) file_->write(static_cast<int64_t>(index));
+  if (parameters != nullptr) parameters->write(static_cast<int64_t>(index));
   if (chunk.end == chunk.block->numel) store_.publish_weights(chunk.block->block, there);
 }
 

@@ -4,7 +4,8 @@
 //
 // On the device: one pass over each segment, on the given stream. Elsewhere the processor walks over chunks of at most
 // 2^20 elements; while it works on one, the weights of the last are copied to the device and published block by block,
-// so that the next step's forward starts behind its first block. A file is read ahead and written behind (StateFile).
+// so that the next step's forward starts behind its first block. A file is read ahead and written behind (StateFile);
+// weights that the store keeps in host memory are rounded to their place, those in a file written there.
 //
 // A delayed update (ZeRO-Offload, section 5.2) runs beside the next step's forward and backward; its weights are
 // published after them.
@@ -61,8 +62,8 @@ class OptimizerState {
   /// All of a segment's part is zero.
   void clear(const Segment&, StatePart);
 
-  /// Bytes on disk.
-  size_t file_bytes() const { return file_ ? file_->file_bytes() : 0; }
+  /// Of what is on disk; nullptr when nothing is.
+  const StateFile* file() const { return file_.get(); }
 
  private:
   /// One block's states, flat over the part of the block that this rank owns.
@@ -96,9 +97,11 @@ class OptimizerState {
   Tensor part_of(size_t chunk, StatePart) const;
   /// The pieces of a chunk, whose weights go to `weights`: the chunk's part of that memory.
   std::vector<Piece> pieces_of(size_t chunk, Tensor weights) const;
-  /// Where the weights of a chunk are rounded to when there is no stage.
+  /// Where the weights of a chunk are rounded to when they have no memory of their own.
   enum class Weights : uint8_t { in_place, none };
   std::vector<Piece> pieces_of(size_t chunk, Weights) const;
+  /// The pieces of a chunk for an update by the processor, whose weights go on to where the store keeps them.
+  std::vector<Piece> pieces_for_host(size_t chunk);
   void update_on_device(const Visit&, Stream);
   void update_on_host(const Visit&, bool changes, Stream);
   void update_later(const Visit&, Stream);

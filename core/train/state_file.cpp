@@ -13,9 +13,7 @@ StateFile::StateFile(const std::string& directory, int64_t elements, int64_t chu
       chunk_bytes_(static_cast<size_t>(elements) * (sizeof(float) + 2 * dtype_bytes(moments))) {
   memory_ = device.alloc(kWindows * chunk_bytes_ + ChunkFile::kAlign, Place::host, "optimizer states in use");
   if (memory_.data() == nullptr) return;
-  const auto address = reinterpret_cast<uintptr_t>(memory_.data());
-  char* const aligned =
-      static_cast<char*>(memory_.data()) + (ChunkFile::kAlign - address % ChunkFile::kAlign) % ChunkFile::kAlign;
+  char* const aligned = ChunkFile::aligned(memory_.data());
   for (size_t i = 0; i < windows_.size(); ++i) windows_[i].address = aligned + i * chunk_bytes_;
   file_ = std::make_unique<ChunkFile>(ChunkFile::Options{
       .directory = directory, .chunk_bytes = chunk_bytes_, .chunks = chunks, .queue_depth = kWindows});

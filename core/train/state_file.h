@@ -31,6 +31,8 @@ class StateFile {
   void write(int64_t chunk);
 
   size_t file_bytes() const { return static_cast<size_t>(chunks_) * chunk_bytes_; }
+  /// For the log; "" on a dry device.
+  std::string describe() const { return file_ ? file_->describe() : ""; }
 
  private:
   static constexpr int64_t kWindows = 4;

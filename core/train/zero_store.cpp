@@ -7,6 +7,8 @@
 namespace trident {
 namespace {
 
+constexpr int64_t kMostChunkElements = int64_t{1} << 20, kChunkStep = 2048;
+
 Tensor over(const Memory& memory, DType dtype, int64_t numel) {
   return Tensor(memory.data(), dtype, {numel}, memory.place());
 }
@@ -29,6 +31,7 @@ ZeroStore::ZeroStore(const ZeroOptions& options, std::vector<BlockLayout> layout
     block.tied_across = options.tied && grid_.ends->size() > 1 && has_tied_parameter(block.layout);
   }
   for (Block& block : blocks_) allocate(block);
+  if (!options.parameter_directory.empty()) make_parameter_file();
   make_buffers();
   for (Block& block : blocks_) bind(block);
   for (const Block& block : blocks_) add_segments(block);
@@ -51,8 +54,12 @@ void ZeroStore::allocate(Block& block) {
                            build_string(what, ": block ", layout.block));
     return over(memory, dtype, numel);
   };
-  block.value_flat = alloc(block.value, "parameters", options_.dtype, shards_values() ? layout.shard() : layout.numel,
-                           options_.offload_parameters ? Place::pinned : Place::device);
+  if (options_.parameter_directory.empty()) {
+    block.value_flat = alloc(block.value, "parameters", options_.dtype, shards_values() ? layout.shard() : layout.numel,
+                             options_.offload_parameters ? Place::pinned : Place::device);
+  } else {
+    block.value_flat = Tensor(nullptr, options_.dtype, {layout.shard()}, Place::pinned);
+  }
   if (!shards_grads(block)) {
     block.grad_flat = alloc(block.grad, "gradients", DType::f32, layout.numel, Place::device);
   } else if (!options_.offload) {
@@ -63,13 +70,38 @@ void ZeroStore::allocate(Block& block) {
   }
 }
 
-void ZeroStore::make_offload() {
-  int64_t piece = 0, sums = 0;
+int64_t ZeroStore::largest_layer() const {
+  int64_t largest = 0;
   for (const Block& block : blocks_) {
-    // Pieces of a layer's size: the end blocks' larger ones take turns like those of several layers.
-    if (!is_end(block)) piece = std::max(piece, owned(block));
+    if (!is_end(block)) largest = std::max(largest, owned(block));
   }
-  offload_ = std::make_unique<GradientOffload>(piece, device_);
+  return largest;
+}
+
+int64_t ZeroStore::chunk_elements() const {
+  return std::min(kMostChunkElements, (largest_layer() + kChunkStep - 1) / kChunkStep * kChunkStep);
+}
+
+void ZeroStore::make_parameter_file() {
+  const int64_t elements = chunk_elements();
+  const auto chunks_of = [elements](int64_t numel) { return (numel + elements - 1) / elements; };
+  int64_t chunks = 0;
+  for (Block& block : blocks_) {
+    block.first_chunk = chunks;
+    chunks += chunks_of(owned(block));
+  }
+  parameter_file_ = std::make_unique<ParameterFile>(ParameterFile::Options{.directory = options_.parameter_directory,
+                                                                           .dtype = options_.dtype,
+                                                                           .elements = elements,
+                                                                           .chunks = chunks,
+                                                                           .layer_chunks = chunks_of(largest_layer())},
+                                                    device_);
+}
+
+void ZeroStore::make_offload() {
+  int64_t sums = 0;
+  // Pieces of a layer's size: the end blocks' larger ones take turns like those of several layers.
+  offload_ = std::make_unique<GradientOffload>(largest_layer(), device_);
   for (const Segment& s : segments_) {
     if (sums_late(s)) sums += s.end - s.begin;
   }
@@ -181,9 +213,13 @@ void ZeroStore::gather(Block& block) {
   if (options_.offload_parameters) {
     const Stream upload = device_.stream(Role::upload);
     if (buffer.used) device_.wait(upload, buffer.released);
-    device_.wait(upload, block.written);
     shard = shard_of(block, full);
-    device_.copy(shard, block.value_flat, upload);
+    if (parameter_file_) {
+      parameter_file_->fetch(block.first_chunk, shard);
+    } else {
+      device_.wait(upload, block.written);
+      device_.copy(shard, block.value_flat, upload);
+    }
     device_.wait(comm, device_.record(upload));
   } else {
     device_.wait(comm, block.written);
@@ -214,7 +250,11 @@ const BlockParams& ZeroStore::acquire(int64_t index, Pass pass, Stream stream) {
 
 void ZeroStore::prefetch(int64_t index) {
   Block& block = at(index);
-  if (block.values != nullptr && block.values->users == 0) gather(block);
+  if (block.values == nullptr || block.values->users > 0) return;
+  if (!parameter_file_) return gather(block);
+  if (block.values->holds == index) return;
+  parameter_file_->read_ahead(block.first_chunk, owned(block));
+  read_ahead_ = &block;
 }
 
 void ZeroStore::release(int64_t index, Stream stream) {
@@ -225,6 +265,9 @@ void ZeroStore::release(int64_t index, Stream stream) {
     source->values->used = true;
     --source->values->users;
   }
+  // The disk had this block's time. The next one's gather goes ahead of the reduction, which nobody waits for.
+  Block* const next = std::exchange(read_ahead_, nullptr);
+  if (next != nullptr && next->values->users == 0) gather(*next);
   if (block.pass == Pass::backward && block.grads != nullptr) reduce_in_use(block, stream);
 }
 

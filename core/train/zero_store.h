@@ -13,6 +13,7 @@
 //
 // With `offload` the gradients that this rank owns are in host memory: full ones are copied there when they are
 // complete, those of layers from stage 2 on after every micro-batch. The sums are the same, bit for bit.
+// With `offload_parameters` the shards of the weights are in host memory or in a file, which is read one block ahead.
 //
 // Everything that walks over the state (initialisation, the norm, the update, checkpoints) walks over `segments`: runs
 // of one parameter that this rank owns.
@@ -20,6 +21,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -28,6 +30,7 @@
 #include "core/train/block_store.h"
 #include "core/train/gradient_offload.h"
 #include "core/train/layout.h"
+#include "core/train/parameter_file.h"
 
 namespace trident {
 
@@ -40,6 +43,7 @@ struct ZeroOptions {
   bool keep_gathered = false;       ///< a layer's gathered weights stay until the update; from stage 3 on
   bool offload = false;             ///< gradients and optimizer state are not on the device
   bool offload_parameters = false;  ///< nor the shards of the weights; with stage 3 and `offload`
+  std::string parameter_directory;  ///< where these are in a file; "" is host memory
 };
 
 /// A run of elements of one parameter that this rank updates. The tensors are 1-D views of equal length.
@@ -48,7 +52,7 @@ struct Segment {
   const Placement* param = nullptr;
   int64_t begin = 0, end = 0;  ///< in the local parameter, flattened row-major, padding rows included
   int64_t owned_begin = 0;     ///< its first element in the part of the block's flat buffer that this rank owns
-  Tensor weight;               ///< compute dtype
+  Tensor weight;               ///< compute dtype; without memory where it is in a file
   Tensor grad;                 ///< f32, complete after finish_grads; in host memory with `offload`
   /// Exactly one rank of the job counts each logical element: in the norm and in checkpoints.
   bool counts = false;
@@ -80,6 +84,11 @@ class ZeroStore final : public BlockStore {
   const ZeroOptions& options() const { return options_; }
   /// Elements of a block that this rank updates.
   int64_t owned(int64_t block) const { return owned(at(block)); }
+  /// Elements of the chunks in which what this rank owns of a block passes through the processor and files: of a
+  /// layer's size, 2^20 at most; a multiple of 2048.
+  int64_t chunk_elements() const;
+  /// Where the weights are in a file: that, with the chunks of all blocks in their order. Else nullptr.
+  ParameterFile* parameter_file() const { return parameter_file_.get(); }
   int tensor_rank() const { return grid_.at.tensor; }
   int tensor_size() const { return grid_.topology.tensor; }
   /// Gradients as they are on this rank (local shape), for verification; up to stage 1.
@@ -103,6 +112,7 @@ class ZeroStore final : public BlockStore {
     Tensor host_grad_flat;         ///< with `offload`: what this rank owns
     bool fresh = true;             ///< nothing of this step is in host_grad yet
     Event written;                 ///< the shard holds the weights of this step
+    int64_t first_chunk = 0;       ///< in the file
     Buffer *values = nullptr, *grads = nullptr;  ///< where it uses them, when not in place
     BlockParams params;
     bool tied_across = false;  ///< its tied parameter has a copy on another pipeline stage
@@ -127,6 +137,8 @@ class ZeroStore final : public BlockStore {
   Tensor owned_of(const Block& block, Tensor full) const { return options_.stage == 0 ? full : shard_of(block, full); }
 
   void allocate(Block&);
+  int64_t largest_layer() const;
+  void make_parameter_file();
   void make_buffers();
   void make_offload();
   void bind(Block&);
@@ -151,6 +163,8 @@ class ZeroStore final : public BlockStore {
   std::vector<std::unique_ptr<Buffer>> buffers_;
   std::vector<Segment> segments_;
   std::unique_ptr<GradientOffload> offload_;
+  std::unique_ptr<ParameterFile> parameter_file_;
+  Block* read_ahead_ = nullptr;  ///< from the file, and not yet gathered
   /// With `offload`: sums over tensor ranks of gradients that were summed in host memory; on the device and pinned.
   Memory sums_memory_, sums_staging_;
 };

@@ -43,7 +43,7 @@ ZERO_3 = [*SHARDS, "--set", "out=zero3", "--set", "zero.stage=3", "--set", "trai
 OFFLOAD = ["--set", "parallel.pipeline=1", "--set", "parallel.data=4", "--set", "model.layers=5", "--set",
            "zero.stage=2", "--set", "zero.offload=host", "--set", "train.steps=2"]
 BESIDE = [*SHARDS, "--set", "zero.stage=3", "--set", "zero.offload=nvme", "--set",
-          "zero.nvme_path=nvme", "--set", "zero.offload_parameters=host", "--set", "zero.delayed_update=true", "--set",
+          "zero.nvme_path=nvme", "--set", "zero.offload_parameters=nvme", "--set", "zero.delayed_update=true", "--set",
           "train.steps=3"]
 PARAMETERS = [*SHARDS, "--set", "zero.stage=3", "--set", "zero.offload=host", "--set", "zero.offload_parameters=host",
               "--set", "train.steps=2"]

@@ -120,6 +120,14 @@ TEST_CASE("sharding and offload fit together") {
        8,
        "--set zero.offload_parameters=host: zero.offload_parameters: needs the update where the weights are; set "
        "zero.offload: host, or remove it"},
+      {{"zero.stage=3", "zero.offload=host", "zero.offload_parameters=nvme"},
+       8,
+       "--set zero.offload_parameters=nvme: zero.nvme_path: offload_parameters: nvme needs a directory on a fast local "
+       "disk; set zero.nvme_path"},
+      {{"zero.stage=3", "zero.offload_parameters=nvme", "zero.nvme_path=/scratch"},
+       8,
+       "--set zero.offload_parameters=nvme: zero.offload_parameters: needs the update where the weights are; set "
+       "zero.offload: host, or remove it"},
   };
   check_cases(cases);
 }

@@ -2,6 +2,7 @@
 // sums are made in the same order, five steps are the same bit for bit: stage 1 as stage 0, stage 3 as stage 2, and
 // whatever is recomputed or offloaded. What a grid earns here is what `trident explain support` prints, word for word.
 #include <array>
+#include <filesystem>
 
 #include "core/plan/plan.h"
 #include "core/plan/support_matrix.h"
@@ -19,6 +20,19 @@ struct Grid {
   int shard_group = 0;
 };
 
+/// Of this process's scratch files, which have no name.
+size_t scratch_bytes() {
+  size_t bytes = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;  // the directory's own descriptor
+    const std::string target = std::filesystem::read_symlink(entry.path(), gone).string();
+    if (target.find("/trident-") != std::string::npos && target.ends_with(" (deleted)")) {
+      bytes += std::filesystem::file_size(entry.path());
+    }
+  }
+  return bytes;
+}
+
 /// Trains and checks that this rank allocated what the plan says.
 Curve train_as_planned(Session& session, const Config& config) {
   Curve curve;
@@ -28,6 +42,7 @@ Curve train_as_planned(Session& session, const Config& config) {
     found.rows = allocation_rows(run.device().allocations());
     INFO(describe(plan) << "\n" << describe(found));
     CHECK(plan.same_bytes(found));
+    CHECK(plan.file_bytes == scratch_bytes());
     run.initialize();
     for (int64_t step = 0; step < kSteps; ++step) {
       const StepReport report = run.train_step(false);
@@ -57,7 +72,8 @@ std::string check_stages(Session& session, const Grid& grid, const std::vector<i
   for (const int stage : stages) {
     stage_names += build_string(stage_names.empty() ? "" : " ", stage);
     for (const char* recompute : {"none", "selective", "full", "full, offload_activations: host"}) {
-      for (const std::string offload : {"none", "host", "nvme", "host, offload_parameters: host"}) {
+      for (const std::string offload :
+           {"none", "host", "nvme", "host, offload_parameters: host", "nvme, offload_parameters: nvme"}) {
         if (stage != 3 && offload.find("parameters") != std::string::npos) continue;
         const auto [name, got] = train(stage, recompute, offload);
         ++runs;
@@ -68,10 +84,11 @@ std::string check_stages(Session& session, const Grid& grid, const std::vector<i
       }
     }
   }
-  return build_string(
-      grid.parallel, grid.shard_group > 0 ? build_string(", shard_group: ", grid.shard_group) : "", "\n    ZeRO ",
-      stage_names, " x recompute none, selective, full, full with offload_activations x offload none, host, nvme",
-      stages.back() == 3 ? " (ZeRO 3: and host with offload_parameters)" : "", ": ", runs, " runs, one result\n");
+  return build_string(grid.parallel, grid.shard_group > 0 ? build_string(", shard_group: ", grid.shard_group) : "",
+                      "\n    ZeRO ", stage_names,
+                      " x recompute none, selective, full, full with offload_activations x offload none, host, nvme",
+                      stages.back() == 3 ? " (ZeRO 3: and host, nvme with offload_parameters, too)" : "", ": ", runs,
+                      " runs, one result\n");
 }
 
 void check_grid(Session& session, const Grid& grid) {

@@ -25,7 +25,7 @@ TEST_CASE("a checkpoint is the same wherever the state lives, and goes on anywhe
     const Config plain = config("none");
     const Curve want = session.train(plain, kSteps, "", true);
     std::vector<Config> configs;
-    for (const char* offload : {"host", "nvme", "nvme, offload_parameters: host"}) {
+    for (const char* offload : {"host", "nvme", "nvme, offload_parameters: host", "host, offload_parameters: nvme"}) {
       configs.push_back(config(offload));
       const Curve got = session.train(configs.back(), kSteps, "", true);
       check_same(session, offload, got, want, save_path(configs.back(), kSteps), save_path(plain, kSteps));
@@ -44,9 +44,30 @@ TEST_CASE("a checkpoint is the same wherever the state lives, and goes on anywhe
   });
 }
 
+TEST_CASE("a table of many chunks passes through the file as through memory", "[ranks=2]") {
+  on_ranks(2, [&](Session& session) {
+    const auto train = [&](const std::string& offload) {
+      const Config config = session.config(
+          {.model = wide_vocabulary(), .parallel = "data: 2", .zero = 3, .micro_batch = 1, .offload = offload});
+      session.with_run(config, [&](Run& run) {
+        const ParameterFile* const file = run.engine().store.parameter_file();
+        if (file != nullptr) CHECK(run.engine().store.owned(0) > 20 * file->elements());
+      });
+      return session.train(config, kSteps);
+    };
+    const Curve want = train("none");
+    for (const char* offload : {"host, offload_parameters: nvme", "nvme, offload_parameters: nvme"}) {
+      const Curve got = train(offload);
+      INFO(offload);
+      CHECK(got.loss == want.loss);
+      CHECK(got.norm == want.norm);
+    }
+  });
+}
+
 TEST_CASE("a delayed update is seen one step late, and by a checkpoint at once", "[ranks=2]") {
   on_ranks(2, [&](Session& session) {
-    for (const char* offload : {"host", "nvme", "host, offload_parameters: host"}) {
+    for (const char* offload : {"host", "nvme", "host, offload_parameters: host", "nvme, offload_parameters: nvme"}) {
       INFO(offload);
       const auto config = [&](bool delayed, double lr) {
         Config c = session.config(offloaded("data: 2", 3, offload));

@@ -120,14 +120,15 @@ std::string Session::fresh_directory() { return build_string(directory_, "/", di
 
 Config Session::config(const GridCase& c) {
   const std::string data = directory_ + "/" + c.model.data;
-  const std::string yaml = build_string(
-      "model: {init_std: 0.08, ", c.model.yaml, "}\nparallel: {", c.parallel, "}\nzero: {stage: ", c.zero,
-      ", offload: ", c.offload, c.offload.starts_with("nvme") ? ", nvme_path: " + directory_ + "/nvme" : "",
-      "}\ntrain: {steps: 10, precision: ", c.precision, ", global_batch: ", c.model.global_batch,
-      ", micro_batch: ", c.micro_batch, ", grad_clip: 1.0, recompute: ", c.recompute, "}\n",
-      "optimizer: {lr: 3e-3, min_lr: 3e-4, warmup_steps: 4, state_dtype: ", c.state, "}\n",
-      "data: {tokenizer: {kind: none}, train: [{path: ", data, "}], valid: [{path: ", data,
-      "-valid}], eval_batches: 2}\n", "checkpoint: {async: false}\nout: ", fresh_directory(), "\n");
+  const std::string yaml =
+      build_string("model: {init_std: 0.08, ", c.model.yaml, "}\nparallel: {", c.parallel, "}\nzero: {stage: ", c.zero,
+                   ", offload: ", c.offload,
+                   c.offload.find("nvme") != std::string::npos ? ", nvme_path: " + directory_ + "/nvme" : "",
+                   "}\ntrain: {steps: 10, precision: ", c.precision, ", global_batch: ", c.model.global_batch,
+                   ", micro_batch: ", c.micro_batch, ", grad_clip: 1.0, recompute: ", c.recompute, "}\n",
+                   "optimizer: {lr: 3e-3, min_lr: 3e-4, warmup_steps: 4, state_dtype: ", c.state, "}\n",
+                   "data: {tokenizer: {kind: none}, train: [{path: ", data, "}], valid: [{path: ", data,
+                   "-valid}], eval_batches: 2}\n", "checkpoint: {async: false}\nout: ", fresh_directory(), "\n");
   return load_config_text(yaml, c.name(), {}, 0);
 }
 

@@ -74,7 +74,11 @@ TEST_CASE("with kept weights a step gathers each layer once, whatever its micro-
       const int64_t gathered = all * 4 / 2, reduced = (micros * layers + all - layers) * 4 / 2;
       CHECK(data_bytes_of_a_step(run, session.world().ledger()) == gathered + reduced);
     });
-    check_same(session, "kept", session.train(once, 3, "", true), session.train(often, 3, "", true), save_path(once, 3),
+    const Curve want = session.train(often, 3, "", true);
+    check_same(session, "kept", session.train(once, 3, "", true), want, save_path(once, 3), save_path(often, 3));
+    Config from_file = session.config({llama(), "data: 2", 3, 2, "fp32", "none", "host, offload_parameters: nvme"});
+    from_file.zero.keep_gathered = true;
+    check_same(session, "kept, from a file", session.train(from_file, 3, "", true), want, save_path(from_file, 3),
                save_path(often, 3));
   });
 }

@@ -119,7 +119,7 @@ TEST_CASE("a config that fits is let through, one that does not is refused with 
     check_fit(config, planned(Limit{int64_t{2600} << 20, "memory.device_limit"}, kHost));
   });
   check_holds(text,
-              {"the run does not fit in memory; nothing was allocated\n  device memory of rank 0: 3.3 GiB wanted, "
+              {"the run does not fit in memory; nothing was allocated\n  device memory of rank 0: 3.1 GiB wanted, "
                "2.5 GiB there (memory.device_limit): ",
                " MiB short\nThe cheapest that fits: set train.micro_batch: 1 (device "});
   // The host's fits, and is not complained of.
