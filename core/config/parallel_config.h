@@ -27,11 +27,13 @@ struct ParallelConfig {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     constexpr FieldGroup kSpeed = FieldGroup::performance;
-    visit(self.pipeline, {.name = "pipeline",
-                          .unit = "ranks",
-                          .range = between(1, 4096),
-                          .group = kSpeed,
-                          .effect = "Stages the layers are split over. They need not divide evenly."});
+    visit(self.pipeline,
+          {.name = "pipeline",
+           .unit = "ranks",
+           .range = between(1, 4096),
+           .group = kSpeed,
+           .effect = "Stages the layers are split over. They need not divide evenly; the last takes fewer, by "
+                     "as much arithmetic as the head is."});
     visit(self.tensor, {.name = "tensor",
                         .unit = "ranks",
                         .range = between(1, 1024),
