@@ -189,7 +189,7 @@ class Bench:
         print(json.dumps(row), file=sys.stderr, flush=True)
 
     def steps(self, model):
-        return 3 if model["hidden"] > 256 else 15
+        return 2 if model["hidden"] > 256 else 15
 
     def training(self, case):
         model, precision = TRAINING[case]

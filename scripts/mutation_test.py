@@ -45,6 +45,7 @@ FAMILIES = [("attention_plain", "cuda: attention", PLAIN_CASES),
             ("", "[elementwise],[activation],[dropout],[optimizer],[loss]", [])]
 HOST = ["core/run/run.cpp", "core/train/state.cpp", "core/train/zero_store.cpp", "core/train/executor.cpp",
         "core/train/gradient_offload.cpp", "core/train/input_offload.cpp", "core/train/optimizer_state.cpp",
+        "core/train/parameter_file.cpp",
         "core/train/optimizer.cpp", "core/model/linear.cpp", "core/comm/nccl_comm.cpp", "core/device/cuda_device.cpp"]
 
 # The driver makes copies of pageable memory wait; the device's contract does not. Freed memory is filled.
@@ -55,7 +56,7 @@ CONSTANT = r"(\w+::)?k[A-Z]\w*|\d+|[A-Z]+|static_cast<int>\(sizeof\(T\)\)"
 
 # Survivors that are known, by kind and text of the line: why taking this out changes nothing that can be observed.
 EXPLAINED = [
-    ("event wait", r"optimizer_state.cpp.*before_write.*block, stream\);", "for two updates with no forward between "
+    ("event wait", r"optimizer_state.cpp.*before_write\(.*, (stream|host|upload)\);", "for two updates with no forward between "
      "them, which waits for the gathers; no command does that today"),
     ("host wait", r"run.cpp.*Role::send", "for the CPU device; a CUDA device frees memory after a wait for all of it"),
     ("host wait", r"optimizer.cpp.*synchronize\(stream\);", "the driver has read pageable memory when the copy returns; a "

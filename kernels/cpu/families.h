@@ -10,8 +10,8 @@ namespace trident::cpu {
 /// The GEMM front end, with the contract of Ops::gemm. Owns what it has prepared per shape; thread-safe.
 class Gemm {
  public:
-  /// bf16 goes to AMX tiles, or else to oneDNN where the processor multiplies bf16 itself. `onednn_f32` sends f32 there
-  /// too: that is how the oneDNN path is tested on processors that don't.
+  /// bf16 and f32 go to AMX tiles; else bf16 to oneDNN where the processor multiplies bf16 itself. `onednn_f32` sends
+  /// all f32 there: that is how the oneDNN path is tested on every processor.
   explicit Gemm(bool onednn_f32 = false);
   ~Gemm();
   void run(const GemmArgs&) const;

@@ -1,6 +1,6 @@
-// GEMM front end. Three ways to multiply: bf16 on AMX tiles; oneDNN's matmul for bf16 on processors with bf16 dot
-// products (AVX512_BF16), where it does twice the work per cycle; our packed kernel for every dtype and processor. The
-// first and the last have one order of summation.
+// GEMM front end. Three ways to multiply: bf16 and f32 on AMX tiles; oneDNN's matmul for bf16 on processors with bf16
+// dot products (AVX512_BF16), where it does twice the work per cycle; our packed kernel for every dtype and processor.
+// The first and the last have one order of summation each.
 // Policy: prepared oneDNN primitives are kept per shape in a table; a small product is not worth the call.
 #include "kernels/cpu/families.h"
 
@@ -126,8 +126,6 @@ bool has_bf16_instructions() {
   return (static_cast<int>(dnnl::get_effective_cpu_isa()) & kCoreBf16) == kCoreBf16;
 }
 
-bool on_tiles(const GemmArgs& args) { return Key(args).flops() >= kSmallFlops && gemm_amx_takes(args); }
-
 }  // namespace
 
 struct Gemm::Table {
@@ -148,6 +146,10 @@ struct Gemm::Table {
     return found->second.description ? &found->second : nullptr;
   }
 
+  bool on_tiles(const GemmArgs& args) const {
+    return !(f32 && args.a.dtype == DType::f32) && Key(args).flops() >= kSmallFlops && gemm_amx_takes(args);
+  }
+
   const bool f32, bf16 = has_bf16_instructions();
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   std::mutex mutex;
@@ -159,7 +161,7 @@ Gemm::~Gemm() = default;
 
 void Gemm::run(const GemmArgs& args) const {
   ensure(args.scratch.bytes() >= scratch_bytes(args), "gemm: scratch holds scratch_bytes(args)");
-  const bool tiles = on_tiles(args);
+  const bool tiles = table_->on_tiles(args);
   if (tiles) {
     gemm_amx(args);
   } else if (const Entry* entry = table_->find(args)) {
@@ -174,7 +176,7 @@ void Gemm::run(const GemmArgs& args) const {
 }
 
 size_t Gemm::scratch_bytes(const GemmArgs& args) const {
-  if (on_tiles(args)) return gemm_amx_scratch_bytes(args);
+  if (table_->on_tiles(args)) return gemm_amx_scratch_bytes(args);
   const Entry* entry = table_->find(args);
   return entry == nullptr ? gemm_packed_scratch_bytes(args) : entry->description->scratchpad_desc().get_size();
 }
