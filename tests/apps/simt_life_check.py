@@ -47,7 +47,8 @@ BESIDE = [*SHARDS, "--set", "zero.stage=3", "--set", "zero.offload=nvme", "--set
           "train.steps=3"]
 PARAMETERS = [*SHARDS, "--set", "zero.stage=3", "--set", "zero.offload=host", "--set", "zero.offload_parameters=host",
               "--set", "train.steps=2"]
-WHOLE_STATE = [*SHARDS, "--set", "train.recompute=full", "--set", "train.offload_activations=host", "--set", "zero.stage=1", "--set", "zero.offload=host", "--set",
+WHOLE_STATE = [*SHARDS, "--set", "train.recompute=full", "--set", "train.offload_activations=host", "--set",
+               "zero.stage=1", "--set", "zero.offload=host", "--set",
                "zero.delayed_update=true", "--set", "train.steps=3"]
 STORY = (
     ["train", "life.yaml", "--set", "train.steps=2"],
