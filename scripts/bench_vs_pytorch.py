@@ -1,6 +1,6 @@
 """Trident beside PyTorch on this CPU, in turn (bench_vs_pytorch.sh prepares and calls this).
 
-Both sides of a case are started once and stay. A pair is: trident runs a few steps, is stopped (SIGSTOP), PyTorch runs a
+Both sides of a case are started once and stay. A pair is: trident runs some steps, is stopped (SIGSTOP), PyTorch runs a
 few steps. Whatever else the machine does then meets both. A side's speed in a pair is the median of its steps.
 """
 import argparse
