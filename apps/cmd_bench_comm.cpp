@@ -26,13 +26,6 @@ constexpr size_t kLeast = size_t{4} << 10, kMost = size_t{256} << 20, kMostTiny 
 /// What is timed; a column each.
 enum Column { kOurs, kMessages, kTheirs, kBf16, kReduceScatter, kAllGather, kBroadcast, kColumns };
 
-double seconds_of(const std::function<void()>& call) {
-  using Clock = std::chrono::steady_clock;
-  const auto start = Clock::now();
-  call();
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
@@ -92,7 +85,7 @@ class CommBench {
     for (size_t round = 0; round <= rounds; ++round) {
       for (size_t i = 0; i < kColumns; ++i) {
         group_->barrier();
-        const double time = seconds_of(calls[i]);
+        const double time = seconds_of(*device_, calls[i], 1);
         if (round > 0) times[i].push_back(time);  // the first one warms up
       }
     }
@@ -118,7 +111,8 @@ class CommBench {
     std::vector<double> times;
     for (int i = 0; i < 6; ++i) {
       group_->barrier();
-      times.push_back(seconds_of([&] { std::memcpy(copy_memory_.data(), memory_.data(), bytes); }));
+      times.push_back(seconds_of(
+          *device_, [&] { std::memcpy(copy_memory_.data(), memory_.data(), bytes); }, 1));
     }
     return static_cast<double>(bytes) / median(times);
   }
