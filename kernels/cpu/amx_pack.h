@@ -38,7 +38,7 @@ struct AmxOperand {
         k_stride(k_contiguous ? 1 : line_count) {}
 };
 
-#if defined(__AVX512F__)
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__)
 
 /// The 16 lines by 32 steps of a matrix from (line, k), as they lie in memory: rows along k, or along the lines. What
 /// lies beyond the matrix is 0.
@@ -66,32 +66,58 @@ struct TileSource {
   }
 };
 
-/// A tile of bf16, whose rows lie along k (`by_lines`) or along the lines, in AMX's order.
-template <TileSide side>
-inline void order_tile(bf16* out, const bf16* in, int64_t stride, bool by_lines) {
-  constexpr int64_t kAhead = 128;
-  alignas(64) uint32_t pairs[kTileElements / 2];
-  uint32_t* words = side == TileSide::right || by_lines ? reinterpret_cast<uint32_t*>(out) : pairs;
-  if (by_lines) {
-    VecU row[kTileLines];
-    for (int64_t i = 0; i < kTileLines; ++i) {
-      __builtin_prefetch(in + i * stride + kAhead);
-      std::memcpy(&row[i], in + i * stride, sizeof(VecU));
+/// Elements ahead of those packed now, along the rows of the source, that are fetched: two tiles of what comes next.
+constexpr int64_t kAhead = 64;
+
+/// The 16 rows of words of a tile, two bf16 that are neighbours along k in a word: a line in each row when the matrix
+/// lies along k (`by_lines`), else a pair of steps.
+inline void words_of_tile(VecU (&rows)[1][kTileLines], const bf16* in, int64_t stride, bool by_lines) {
+  for (int64_t i = 0; i < kTileLines; ++i) {
+    const bf16* row = in + (by_lines ? i : 2 * i) * stride;
+    __builtin_prefetch(row + 2 * kAhead);
+    if (by_lines) {
+      std::memcpy(&rows[0][i], row, sizeof(VecU));
+      continue;
     }
-    if (side == TileSide::right) transpose_rows(row);
-    for (int64_t i = 0; i < kTileLines; ++i) std::memcpy(words + i * kTileLines, &row[i], sizeof(VecU));
-    return;
-  }
-  for (int64_t i = 0; i < kTileSteps; i += 2) {
     VecU16 even, odd;
-    __builtin_prefetch(in + (i + kTileSteps) * stride);
-    __builtin_prefetch(in + (i + 1 + kTileSteps) * stride);
-    std::memcpy(&even, in + i * stride, sizeof even);
-    std::memcpy(&odd, in + (i + 1) * stride, sizeof odd);
-    const VecU pair = pair_words(even, odd);
-    std::memcpy(words + i / 2 * kTileLines, &pair, sizeof pair);
+    __builtin_prefetch(row + stride + 2 * kAhead);
+    std::memcpy(&even, row, sizeof even);
+    std::memcpy(&odd, row + stride, sizeof odd);
+    rows[0][i] = pair_words(even, odd);
   }
-  if (side == TileSide::left) transpose_words(reinterpret_cast<uint32_t*>(out), kTileLines, pairs, kTileLines);
+}
+
+/// The nearest bf16 of `even` in the low halves and of `odd` in the high ones; both become what is left of them.
+inline VecU split_words(VecF& even, VecF& odd) {
+  typedef int16_t Halves __attribute__((vector_size(64)));
+  constexpr auto kInterleave = []<int... i>(std::integer_sequence<int, i...>) {
+    return Halves{static_cast<int16_t>(i / 2 + i % 2 * kTileLines)...};
+  }
+  (std::make_integer_sequence<int, kTileSteps>());
+  const auto halves = (__m512i)_mm512_cvtne2ps_pbh((__m512)odd, (__m512)even);
+  const auto words = (VecU)_mm512_permutexvar_epi16((__m512i)kInterleave, halves);
+  even -= (VecF)(words << 16);
+  odd -= (VecF)(words & 0xffff0000u);
+  return words;
+}
+
+/// The same of the three parts of f32.
+inline void words_of_tile(VecU (&rows)[3][kTileLines], const float* in, int64_t stride, bool by_lines) {
+  constexpr auto kEven = []<int... i>(std::integer_sequence<int, i...>) { return VecI{2 * i...}; }
+  (std::make_integer_sequence<int, kLanes>());
+  for (int64_t i = 0; i < kTileLines; ++i) {
+    const float* row = in + (by_lines ? i : 2 * i) * stride;
+    const float* second = row + (by_lines ? kLanes : stride);
+    __builtin_prefetch(row + kAhead);
+    __builtin_prefetch(second + kAhead);
+    VecF even = load(row), odd = load(second);
+    if (by_lines) {
+      const auto first = (__m512)even, last = (__m512)odd;
+      even = (VecF)_mm512_permutex2var_ps(first, (__m512i)kEven, last);
+      odd = (VecF)_mm512_permutex2var_ps(first, (__m512i)(kEven + 1), last);
+    }
+    for (auto& part : rows) part[i] = split_words(even, odd);
+  }
 }
 
 /// The tile whose first element is (line, k); its parts lie `part` elements apart. The sum of a matrix that does not
@@ -100,21 +126,13 @@ template <TileSide side, class T>
 inline void pack_tile(bf16* out, int64_t part, const AmxOperand<T>& m, int64_t line, int64_t k, float* line_sums) {
   const bool by_lines = m.k_stride == 1;
   const TileSource<T> source(m, line, k);
-  if constexpr (kParts<T> == 1) {
-    order_tile<side>(out, source.data, source.stride, by_lines);
-  } else {
-    alignas(64) bf16 parts[kParts<T>][kTileElements];
-    const int64_t columns = by_lines ? kTileSteps : kTileLines;
-    for (int64_t i = 0, at = 0; at < kTileElements; ++i) {
-      for (int64_t j = 0; j < columns; j += kLanes, at += kLanes) {
-        VecF rest = load(source.data + i * source.stride + j);
-        for (auto& tile : parts) {
-          store(tile + at, rest);
-          rest -= load(tile + at);
-        }
-      }
+  VecU rows[kParts<T>][kTileLines];
+  words_of_tile(rows, source.data, source.stride, by_lines);
+  for (int64_t i = 0; i < kParts<T>; ++i, out += part) {
+    if ((side == TileSide::right) == by_lines) transpose_rows(rows[i]);
+    for (int64_t j = 0; j < kTileLines; ++j) {
+      std::memcpy(static_cast<void*>(out + j * kTileSteps), &rows[i][j], sizeof(VecU));
     }
-    for (int64_t i = 0; i < kParts<T>; ++i) order_tile<side>(out + i * part, parts[i], columns, by_lines);
   }
   if (line_sums == nullptr) return;
   VecF sum = {};

@@ -5,8 +5,9 @@
 //
 // f32 operands are split into three bf16 parts each while they are packed, and six of the nine products of parts are
 // summed (Henry, Tang and Heinecke, "Leveraging the bfloat16 artificial intelligence datatype for higher-precision
-// computations", ARITH 2019): the three left out are below 2^-25 of the product. Within a block of k the small products
-// come first, and blocks are added to c's sum one rounding each, so a sum errs like one of k fused multiply-adds.
+// computations", ARITH 2019): the three left out are below 2^-25 of the product. A step of tiles holds all its parts,
+// so that seven pairs of tiles are loaded for six products. Blocks of k are added to c's sum one rounding each, so a
+// sum errs like one of k fused multiply-adds.
 //
 // Legend: c is M x N, k runs over K; "lines", "parts" and tiles as in amx_pack.h; a strip is 32 lines by a block of k.
 #include "kernels/cpu/gemm_amx.h"
@@ -32,9 +33,9 @@ constexpr int64_t kBlockPrivate = 384;
 constexpr int64_t kBlockShared = 384;
 constexpr int64_t kSuper = 4096;  // lines
 template <class T>
-inline constexpr int64_t kSuperK = 4096 / kBlockK<T>* kBlockK<T>;
+inline constexpr int64_t kSuperK = (4096 + kBlockK<T> - 1) / kBlockK<T>* kBlockK<T>;
 constexpr int64_t kStrip = kAmxStep;
-constexpr int64_t kStripStep = kStrip * kTileSteps;  // elements of a strip per tile step
+constexpr int64_t kStripStep = kStrip * kTileSteps;  // elements of a part of a strip per step of tiles
 constexpr int64_t kSums = kStrip * kStrip;           // f32 sums of a pair of strips: four tiles
 constexpr double kParallelFlops = 2e6;
 
@@ -77,10 +78,11 @@ struct Shape {
 
 constexpr int64_t kLine = static_cast<int64_t>(kCacheLine);
 
-/// Walks through memory that will be needed soon, a few lines with every step of the tiles: the packed strips of the
-/// next block, and, row by row, the part of c that comes next.
+/// Walks through memory that will be needed soon, a few lines with every four products of tiles: the packed strips of
+/// the next block, and, row by row, the part of c that comes next.
+template <class T>
 struct Prefetcher {
-  static constexpr int kLines = 4;
+  static constexpr int kLines = kParts<T> == 1 ? 4 : 2;
   const char *next = nullptr, *end = nullptr;
   const char *row = nullptr, *rows_end = nullptr;
   int64_t row_bytes = 0, width = 0;  // from one row of c to the next, and what is wanted of each
@@ -103,7 +105,7 @@ struct Sink {
   const T* bias;
 
   /// Has the rows of c that the next `write` will touch fetched.
-  void prefetch(Prefetcher& prefetch, int64_t row, int64_t col) const {
+  void prefetch(Prefetcher<T>& prefetch, int64_t row, int64_t col) const {
     const auto bytes = static_cast<int64_t>(sizeof(C));
     prefetch.row = reinterpret_cast<const char*>(c + row * n + col);
     prefetch.row_bytes = n * bytes;
@@ -127,26 +129,51 @@ struct Sink {
   }
 };
 
-/// Four tiles of sums += left right over `steps` tile steps.
-inline void multiply_steps(const bf16* left, const bf16* right, int64_t steps, Prefetcher& prefetch) {
+/// What a product of two parts loads; the rest the tiles hold from the product before.
+enum class Load : uint8_t { left, right, both };
+
+/// Four tiles of sums += part `l` of the left strip times part `r` of the right one, over one step of tiles.
+template <int l, int r, Load load, class T>
+inline void multiply_parts(const bf16* left, const bf16* right, Prefetcher<T>& prefetch) {
   constexpr int64_t kRow = 64;  // bytes of a tile's row
-  for (int64_t s = 0; s < steps; ++s, left += kStripStep, right += kStripStep) {
-    prefetch.step();
+  constexpr bool load_left = load != Load::right, load_right = load != Load::left;
+  left += l * kStripStep;
+  right += r * kStripStep;
+  prefetch.step();
+  if constexpr (load_right) {
     _tile_loadd(6, right, kRow);
     _tile_loadd(7, right + kTileElements, kRow);
-    _tile_loadd(4, left, kRow);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 4, 7);
-    _tile_loadd(5, left + kTileElements, kRow);
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(3, 5, 7);
+  }
+  if constexpr (load_left) _tile_loadd(4, left, kRow);
+  _tile_dpbf16ps(0, 4, 6);
+  _tile_dpbf16ps(1, 4, 7);
+  if constexpr (load_left) _tile_loadd(5, left + kTileElements, kRow);
+  _tile_dpbf16ps(2, 5, 6);
+  _tile_dpbf16ps(3, 5, 7);
+}
+
+/// Four tiles of sums += left right over `steps` tile steps.
+template <class T>
+void multiply_steps(const bf16* left, const bf16* right, int64_t steps, Prefetcher<T>& prefetch) {
+  constexpr int64_t kStep = kStripStep * kParts<T>;
+  for (int64_t s = 0; s < steps; ++s, left += kStep, right += kStep) {
+    if constexpr (kParts<T> == 1) {
+      multiply_parts<0, 0, Load::both>(left, right, prefetch);
+    } else {
+      multiply_parts<2, 0, Load::both>(left, right, prefetch);
+      multiply_parts<1, 0, Load::left>(left, right, prefetch);
+      multiply_parts<1, 1, Load::right>(left, right, prefetch);
+      multiply_parts<0, 1, Load::left>(left, right, prefetch);
+      multiply_parts<0, 0, Load::right>(left, right, prefetch);
+      multiply_parts<0, 2, Load::right>(left, right, prefetch);
+    }
   }
 }
 
 /// One pair of strips: sums = old (nullptr: 0) + left right over `steps` tile steps. `sums` may be `old`.
 template <class T>
 void multiply_strips(const bf16* left, const bf16* right, int64_t steps, const float* old, float* sums,
-                     Prefetcher& prefetch) {
+                     Prefetcher<T>& prefetch) {
   constexpr int64_t kRow = 64, kTile = kTileLines * kTileLines;
   if (kParts<T> == 1 && old != nullptr) {
     _tile_loadd(0, old, kRow);
@@ -159,16 +186,9 @@ void multiply_strips(const bf16* left, const bf16* right, int64_t steps, const f
     _tile_zero(2);
     _tile_zero(3);
   }
+  multiply_steps<T>(left, right, steps, prefetch);
   alignas(kCacheLine) float block[kParts<T> == 1 ? 1 : kSums];
-  float* out = sums;
-  if constexpr (kParts<T> == 1) {
-    multiply_steps(left, right, steps, prefetch);
-  } else {
-    constexpr int kPairs[][2] = {{2, 0}, {0, 2}, {1, 1}, {1, 0}, {0, 1}, {0, 0}};
-    const int64_t part = steps * kStripStep;
-    for (const auto& [l, r] : kPairs) multiply_steps(left + l * part, right + r * part, steps, prefetch);
-    if (old != nullptr) out = block;
-  }
+  float* out = kParts<T> == 1 || old == nullptr ? sums : block;
   _tile_stored(0, out, kRow);
   _tile_stored(1, out + kTile, kRow);
   _tile_stored(2, out + 2 * kTile, kRow);
@@ -204,7 +224,7 @@ struct Product {
   AmxOperand<T> a, b;
   Sink<T, C> sink;
   float* bias_grad;      // nullptr: not wanted
-  bf16* packed_shared;   // [block of k][strip][part][step of k][two tiles], one pass
+  bf16* packed_shared;   // [block of k][strip][step of k][part][two tiles], one pass
   bf16* packed_private;  // [thread], the same
   float* sums;           // [thread] when a pass holds all of k, [shared strip][private strip][four tiles]
 
@@ -228,14 +248,13 @@ struct Product {
   /// `strips` strips from `line` and `steps` steps of k from `k` of the left or right matrix, to out.
   void pack(bf16* out, bool left, int64_t line, int64_t strips, int64_t k, int64_t steps, float* line_sums) const {
     const auto pack_step = [&](int64_t strip, int64_t p) {
-      bf16* tile = out + strip * steps * kStripElements + p * kStrip;
-      const int64_t part = steps * kStrip;
+      bf16* tile = out + (strip * steps + p) * kStripElements;
       for (int64_t i = strip * kStrip; i < (strip + 1) * kStrip; i += kTileLines, tile += kTileElements) {
         if (left) {
           float* sums_of_tile = line_sums == nullptr ? nullptr : line_sums + line + i;
-          pack_tile<TileSide::left>(tile, part, a, line + i, k + p, sums_of_tile);
+          pack_tile<TileSide::left>(tile, kStripStep, a, line + i, k + p, sums_of_tile);
         } else {
-          pack_tile<TileSide::right>(tile, part, b, line + i, k + p, nullptr);
+          pack_tile<TileSide::right>(tile, kStripStep, b, line + i, k + p, nullptr);
         }
       }
     };
@@ -280,10 +299,10 @@ struct Product {
   }
 
   /// Where the packed shared lines of the piece after this one lie: the next ones along k, or of the next block.
-  Prefetcher prefetch_after(const Pass& pass, const Piece& piece) const {
+  Prefetcher<T> prefetch_after(const Pass& pass, const Piece& piece) const {
     const bool more_k = piece.p + kBlock < pass.steps;
     const int64_t p = more_k ? piece.p + kBlock : 0, s = more_k ? piece.shared : piece.shared + shape.block_shared;
-    Prefetcher prefetch;
+    Prefetcher<T> prefetch;
     if (s < pass.lines) {
       const int64_t steps = pass.block_steps(p, kBlock), lines = std::min(shape.block_shared, pass.lines - s);
       const bf16* next = packed_shared + (p * pass.strips() + s / kStrip * steps) * kStripElements;
@@ -304,7 +323,7 @@ struct Product {
     const bool last = pass.k + piece.p + kBlock >= shape.k;
     const int64_t strip_elements = piece.steps * kStripElements;
     const bf16* y = packed_shared + (piece.p * pass.strips() + piece.shared / kStrip * piece.steps) * kStripElements;
-    Prefetcher prefetch = prefetch_after(pass, piece);
+    Prefetcher<T> prefetch = prefetch_after(pass, piece);
     alignas(kCacheLine) float finished[kSums];
     for (int64_t j = 0; j < piece.shared_strips; ++j, y += strip_elements) {
       const bf16* x = block;
