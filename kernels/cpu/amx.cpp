@@ -8,7 +8,7 @@
 
 namespace trident::cpu {
 
-#if defined(__AMX_BF16__) && defined(__AMX_TILE__) && defined(__AVX512F__)
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__)
 
 namespace {
 
@@ -44,54 +44,71 @@ AmxTiles::AmxTiles() {
 
 AmxTiles::~AmxTiles() { _tile_release(); }
 
-void amx_product(int64_t rows, int64_t cols, int64_t k, const bf16* a, int64_t a_stride, const uint32_t* b,
-                 int64_t b_words, float* c, int64_t c_stride, bool accumulate) {
+template <int64_t parts>
+void amx_product(int64_t rows, int64_t cols, int64_t k, const bf16* a, int64_t a_stride, int64_t a_part,
+                 const uint32_t* b, int64_t b_words, int64_t b_part, float* c, int64_t c_stride, bool accumulate) {
   constexpr int64_t kHalf = kAmxStep / 2;
-  const int64_t a_bytes = a_stride * 2, b_bytes = b_words * 4, c_bytes = c_stride * 4;
+  constexpr bool kStraight = parts == 1;  // c's own tiles take the sums
+  const int64_t a_bytes = a_stride * 2, b_bytes = b_words * 4;
+  alignas(64) float block[kStraight ? 1 : kAmxStep * kAmxStep];
   // The compiler's tile loads do not say that they read memory.
   __asm__ volatile("" ::: "memory");
   for (int64_t i = 0; i < rows; i += kAmxStep) {
     for (int64_t j = 0; j < cols; j += kAmxStep) {
-      float* c_top = c + i * c_stride + j;
-      float* c_low = c_top + kHalf * c_stride;
-      if (accumulate) {
-        _tile_loadd(0, c_top, c_bytes);
-        _tile_loadd(1, c_top + kHalf, c_bytes);
-        _tile_loadd(2, c_low, c_bytes);
-        _tile_loadd(3, c_low + kHalf, c_bytes);
+      float* c_tile = c + i * c_stride + j;
+      const bool aside = accumulate && !kStraight;
+      float* top = aside ? block : c_tile;
+      const int64_t stride = aside ? kAmxStep : c_stride, bytes = stride * 4;
+      float* low = top + kHalf * stride;
+      if (accumulate && kStraight) {
+        _tile_loadd(0, top, bytes);
+        _tile_loadd(1, top + kHalf, bytes);
+        _tile_loadd(2, low, bytes);
+        _tile_loadd(3, low + kHalf, bytes);
       } else {
         _tile_zero(0);
         _tile_zero(1);
         _tile_zero(2);
         _tile_zero(3);
       }
-      for (int64_t p = 0; p < k; p += kAmxStep) {
-        const uint32_t* b_p = b + p / 2 * b_words + j;
-        _tile_loadd(4, a + i * a_stride + p, a_bytes);
-        _tile_loadd(5, a + (i + kHalf) * a_stride + p, a_bytes);
-        _tile_loadd(6, b_p, b_bytes);
-        _tile_loadd(7, b_p + kHalf, b_bytes);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
+      const bf16* a_row = a + i * a_stride;
+      const uint32_t* b_row = b + j;
+      for (int64_t p = 0; p < k; p += kAmxStep, a_row += kAmxStep, b_row += kHalf * b_words) {
+        multiply_parts<parts>(
+            [&](int64_t part) {
+              _tile_loadd(4, a_row + part * a_part, a_bytes);
+              _tile_loadd(5, a_row + part * a_part + kHalf * a_stride, a_bytes);
+            },
+            [&](int64_t part) {
+              _tile_loadd(6, b_row + part * b_part, b_bytes);
+              _tile_loadd(7, b_row + part * b_part + kHalf, b_bytes);
+            });
       }
-      _tile_stored(0, c_top, c_bytes);
-      _tile_stored(1, c_top + kHalf, c_bytes);
-      _tile_stored(2, c_low, c_bytes);
-      _tile_stored(3, c_low + kHalf, c_bytes);
+      _tile_stored(0, top, bytes);
+      _tile_stored(1, top + kHalf, bytes);
+      _tile_stored(2, low, bytes);
+      _tile_stored(3, low + kHalf, bytes);
+      if (!aside) continue;
+      __asm__ volatile("" ::: "memory");
+      for (int64_t r = 0; r < kAmxStep; ++r) {
+        for (int64_t q = 0; q < kAmxStep; q += kLanes) {
+          store(c_tile + r * c_stride + q, load(c_tile + r * c_stride + q) + load(block + r * kAmxStep + q));
+        }
+      }
     }
   }
 }
+
+template void amx_product<1>(int64_t, int64_t, int64_t, const bf16*, int64_t, int64_t, const uint32_t*, int64_t,
+                             int64_t, float*, int64_t, bool);
+template void amx_product<3>(int64_t, int64_t, int64_t, const bf16*, int64_t, int64_t, const uint32_t*, int64_t,
+                             int64_t, float*, int64_t, bool);
 
 #else
 
 bool amx_ready() { return false; }
 AmxTiles::AmxTiles() { ensure(false, "this build has no AMX"); }
 AmxTiles::~AmxTiles() = default;
-void amx_product(int64_t, int64_t, int64_t, const bf16*, int64_t, const uint32_t*, int64_t, float*, int64_t, bool) {
-  ensure(false, "this build has no AMX");
-}
 
 #endif
 

@@ -3,6 +3,12 @@
 //
 // Legend: an operand "in pairs" holds 32-bit words of two bf16 that are neighbours along the summed dimension: row p of
 // b in pairs is b[2p], b[2p + 1] interleaved. TDPBF16PS wants its right operand like that.
+//
+// Parts: f32 goes in as three bf16, x = x0 + x1 + x2, x0 the nearest bf16 to x, x1 the nearest to x - x0: 24 bits in
+// three times 8, exact but for what lies below bf16's smallest normal number (1.2e-38). An infinite x has a NaN among
+// its parts. Six of the nine products of parts are summed (Henry, Tang and Heinecke, "Leveraging the bfloat16
+// artificial intelligence datatype for higher-precision computations", ARITH 2019): the three left out are below 2^-25
+// of the product.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +19,7 @@
 
 namespace trident::cpu {
 
-#if defined(__AMX_BF16__) && defined(__AMX_TILE__) && defined(__AVX512F__)
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__)
 inline constexpr bool kBuiltWithAmx = true;
 #else
 inline constexpr bool kBuiltWithAmx = false;
@@ -35,10 +41,16 @@ class AmxTiles {
   AmxTiles& operator=(const AmxTiles&) = delete;
 };
 
-/// c[rows][cols] (+)= a[rows][k] b, b in pairs: k / 2 rows of `b_words` words. Strides of a and c in elements. Sums
-/// over k in ascending order, 32 at a time. Needs AmxTiles.
-void amx_product(int64_t rows, int64_t cols, int64_t k, const bf16* a, int64_t a_stride, const uint32_t* b,
-                 int64_t b_words, float* c, int64_t c_stride, bool accumulate);
+/// bf16 numbers that stand for one element.
+template <class T>
+inline constexpr int64_t kParts = sizeof(T) == sizeof(bf16) ? 1 : 3;
+
+/// c[rows][cols] (+)= a[rows][k] b, b in pairs: k / 2 rows of `b_words` words. Strides of a and c in elements; parts
+/// lie `a_part` elements and `b_part` words apart. Sums over k in ascending order, 32 at a time; c takes a sum of f32
+/// over all of k by one rounding. Needs AmxTiles.
+template <int64_t parts>
+void amx_product(int64_t rows, int64_t cols, int64_t k, const bf16* a, int64_t a_stride, int64_t a_part,
+                 const uint32_t* b, int64_t b_words, int64_t b_part, float* c, int64_t c_stride, bool accumulate);
 
 #if defined(__AVX512F__)
 
@@ -74,6 +86,70 @@ inline void transpose_words(uint32_t* out, int64_t out_stride, const uint32_t* i
 /// 16 words from two runs of 16 bf16: `even` in the low halves, `odd` in the high ones.
 inline VecU pair_words(VecU16 even, VecU16 odd) {
   return __builtin_convertvector(even, VecU) | __builtin_convertvector(odd, VecU) << 16;
+}
+
+#endif
+
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__)
+
+/// Tiles 0 to 3 += tiles 4 and 5, one above the other, times tiles 6 and 7, side by side.
+inline void multiply_tiles() {
+  _tile_dpbf16ps(0, 4, 6);
+  _tile_dpbf16ps(1, 4, 7);
+  _tile_dpbf16ps(2, 5, 6);
+  _tile_dpbf16ps(3, 5, 7);
+}
+
+/// Tiles 0 to 3 += the product of two operands over one step of tiles. left(part) loads tiles 4 and 5, right(part)
+/// tiles 6 and 7: neighbouring products share one of them.
+template <int64_t parts, class Left, class Right>
+inline void multiply_parts(Left left, Right right) {
+  static_assert(parts == 1 || parts == 3);
+  right(0);
+  if constexpr (parts == 3) {
+    left(2);
+    multiply_tiles();
+    left(1);
+    multiply_tiles();
+    right(1);
+    multiply_tiles();
+    left(0);
+    multiply_tiles();
+    right(2);
+    multiply_tiles();
+    right(0);
+  } else {
+    left(0);
+  }
+  multiply_tiles();
+}
+
+/// 32 bf16, the nearest of `low` and `high`, 0 where a bit of `kept` is 0; both become what that leaves of them.
+inline __m512i split_row(VecF& low, VecF& high, uint32_t kept = ~uint32_t{0}) {
+  const auto row = (__m512i)_mm512_maskz_cvtne2ps_pbh(kept, (__m512)high, (__m512)low);
+  const __m256i first = _mm512_maskz_extracti64x4_epi64(0xff, row, 0),
+                last = _mm512_maskz_extracti64x4_epi64(0xff, row, 1);
+  low -= (VecF)((VecU)_mm512_maskz_cvtepu16_epi32(0xffff, first) << 16);
+  high -= (VecF)((VecU)_mm512_maskz_cvtepu16_epi32(0xffff, last) << 16);
+  return row;
+}
+
+/// The even and the odd ones of 32 neighbours.
+inline void load_pairs(const float* p, VecF& even, VecF& odd) {
+  const VecI lanes = 2 * lane_numbers();
+  const auto first = (__m512)load(p), last = (__m512)load(p + kLanes);
+  even = (VecF)_mm512_permutex2var_ps(first, (__m512i)lanes, last);
+  odd = (VecF)_mm512_permutex2var_ps(first, (__m512i)(lanes + 1), last);
+}
+
+/// split_row in pairs: words[i] = (even[i], odd[i]). `kept`: of even in its low half, of odd in the high one.
+inline VecU split_pairs(VecF& even, VecF& odd, uint32_t kept = ~uint32_t{0}) {
+  const VecU order = (VecU)lane_numbers() * 0x10001u + 0x100000u;  // word i: halves i and 16 + i
+  const auto row = (__m512i)_mm512_maskz_cvtne2ps_pbh(kept, (__m512)odd, (__m512)even);
+  const auto pairs = (VecU)_mm512_maskz_permutexvar_epi16(~__mmask32{0}, (__m512i)order, row);
+  even -= (VecF)(pairs << 16);
+  odd -= (VecF)(pairs & 0xffff0000u);
+  return pairs;
 }
 
 #endif

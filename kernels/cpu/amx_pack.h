@@ -2,9 +2,7 @@
 //
 // Legend: a "line" is a row of the left operand or a column of the right one; k is the summed dimension. A tile is 16
 // lines by 32 steps of k, 1 KiB. Left tiles hold a line in each row; right tiles hold a pair of steps in each row and a
-// line in each column of words (kernels/cpu/amx.h). Parts: x = x0 + x1 + x2, x0 the nearest bf16 to x, x1 the nearest
-// to x - x0: 24 bits in three times 8, exact but for what lies below bf16's smallest normal number (1.2e-38). An
-// infinite x has a NaN for its parts.
+// line in each column of words (kernels/cpu/amx.h, which also says what parts are).
 #pragma once
 
 #include <algorithm>
@@ -18,10 +16,6 @@ inline constexpr int64_t kTileSteps = 32;
 inline constexpr int64_t kTileElements = kTileLines * kTileSteps;
 
 enum class TileSide : uint8_t { left, right };
-
-/// bf16 numbers that stand for one element.
-template <class T>
-inline constexpr int64_t kParts = sizeof(T) == sizeof(bf16) ? 1 : 3;
 
 /// One operand of a product: element (line, k) is at data[line * line_stride + k * k_stride], one of the strides is 1.
 template <class T>
@@ -87,36 +81,16 @@ inline void words_of_tile(VecU (&rows)[1][kTileLines], const bf16* in, int64_t s
   }
 }
 
-/// The nearest bf16 of `even` in the low halves and of `odd` in the high ones; both become what is left of them.
-inline VecU split_words(VecF& even, VecF& odd) {
-  typedef int16_t Halves __attribute__((vector_size(64)));
-  constexpr auto kInterleave = []<int... i>(std::integer_sequence<int, i...>) {
-    return Halves{static_cast<int16_t>(i / 2 + i % 2 * kTileLines)...};
-  }
-  (std::make_integer_sequence<int, kTileSteps>());
-  const auto halves = (__m512i)_mm512_cvtne2ps_pbh((__m512)odd, (__m512)even);
-  const auto words = (VecU)_mm512_permutexvar_epi16((__m512i)kInterleave, halves);
-  even -= (VecF)(words << 16);
-  odd -= (VecF)(words & 0xffff0000u);
-  return words;
-}
-
 /// The same of the three parts of f32.
 inline void words_of_tile(VecU (&rows)[3][kTileLines], const float* in, int64_t stride, bool by_lines) {
-  constexpr auto kEven = []<int... i>(std::integer_sequence<int, i...>) { return VecI{2 * i...}; }
-  (std::make_integer_sequence<int, kLanes>());
   for (int64_t i = 0; i < kTileLines; ++i) {
     const float* row = in + (by_lines ? i : 2 * i) * stride;
     const float* second = row + (by_lines ? kLanes : stride);
     __builtin_prefetch(row + kAhead);
     __builtin_prefetch(second + kAhead);
     VecF even = load(row), odd = load(second);
-    if (by_lines) {
-      const auto first = (__m512)even, last = (__m512)odd;
-      even = (VecF)_mm512_permutex2var_ps(first, (__m512i)kEven, last);
-      odd = (VecF)_mm512_permutex2var_ps(first, (__m512i)(kEven + 1), last);
-    }
-    for (auto& part : rows) part[i] = split_words(even, odd);
+    if (by_lines) load_pairs(row, even, odd);
+    for (auto& part : rows) part[i] = split_pairs(even, odd);
   }
 }
 

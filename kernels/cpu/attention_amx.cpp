@@ -1,11 +1,13 @@
-// Causal attention in bf16 on AMX tiles, forward: the algorithm of attention.cpp (Dao et al., arXiv 2205.14135) with
-// both products on the matrix unit. Policy: probabilities are rounded to bf16 where they enter a product, as the inputs
-// are; scores, sums and the softmax stay f32. A probability is taken relative to its query's reference, a whole power
-// of two that follows the running maximum at a distance: it moves seldom, and moving it rounds nothing.
-// Keys and values of one kv head are packed once and serve all of its queries that a thread comes to.
+// Causal attention in bf16 and f32 on AMX tiles, forward: the algorithm of attention.cpp (Dao et al., arXiv 2205.14135)
+// with both products on the matrix unit. Policy: probabilities are rounded to bf16 where they enter a product, as the
+// inputs are, or f32 is split into parts; scores, sums and the softmax stay f32. A probability is taken relative to its
+// query's reference, a whole power of two that follows the running maximum at a distance: it moves seldom, and moving
+// it rounds nothing. Keys and values of one kv head are packed once and serve all of its queries that a thread comes
+// to.
 //
 // Legend: I queries of a block (kQueries), J keys of a block (kKeys), C context, K head size, P = K rounded up to
-// kAmxStep. _w: words of two bf16, in pairs along the dimension that is summed (amx.h).
+// kAmxStep. _w: words of two bf16, in pairs along the dimension that is summed (amx.h). Where T is f32, a block of any
+// operand is followed by its other parts.
 #include <cmath>
 #include <limits>
 
@@ -25,22 +27,24 @@ int64_t query_blocks(const AttentionShape& shape) { return (shape.context + kQue
 int64_t key_blocks(const AttentionShape& shape) { return (shape.context + kKeys - 1) / kKeys; }
 
 /// One thread's memory of forward.
+template <class T>
 struct ForwardTiles {
-  bf16 *row_JP, *k_CP, *v_CP;  ///< v of key block b: [P][J] at b * J * P
+  bf16 *row_JP, *k_CP, *v_CP;  ///< v of key block b: [P][J] at b * kParts * J * P
   uint32_t *q_w, *prob_w;      ///< [P / 2][I] and [J / 2][I]
   float *score_JI, *out_PI, *reference_I, *sum_I;
   uint16_t* keep_IJ;  ///< of 16 queries each: [I / 16][J]
 
   static size_t floats(const AttentionShape& shape) {
     const int64_t padded = padded_size(shape), block = kKeys * padded / 2;
-    return static_cast<size_t>(block * (1 + 2 * key_blocks(shape)) + kQueries * padded / 2 + kKeys * kQueries / 2 +
-                               kKeys * kQueries + kQueries * padded + 2 * kQueries + kQueries / 16 * kKeys / 2);
+    const int64_t operands = block * (1 + 2 * key_blocks(shape)) + kQueries * padded / 2 + kKeys * kQueries / 2;
+    return static_cast<size_t>(kParts<T> * operands + kKeys * kQueries + kQueries * padded + 2 * kQueries +
+                               kQueries / 16 * kKeys / 2);
   }
   ForwardTiles(float* memory, const AttentionShape& shape) {
-    const int64_t padded = padded_size(shape), packed = key_blocks(shape) * kKeys * padded;
+    const int64_t padded = padded_size(shape), packed = kParts<T> * key_blocks(shape) * kKeys * padded;
     Cutter cut(memory);
-    row_JP = cut.halves(kKeys * padded), k_CP = cut.halves(packed), v_CP = cut.halves(packed);
-    q_w = cut.words(kQueries * padded / 2), prob_w = cut.words(kKeys * kQueries / 2);
+    row_JP = cut.halves(kParts<T> * kKeys * padded), k_CP = cut.halves(packed), v_CP = cut.halves(packed);
+    q_w = cut.words(kParts<T> * kQueries * padded / 2), prob_w = cut.words(kParts<T> * kKeys * kQueries / 2);
     score_JI = cut.floats(kKeys * kQueries), out_PI = cut.floats(kQueries * padded);
     reference_I = cut.floats(kQueries), sum_I = cut.floats(kQueries);
     keep_IJ = reinterpret_cast<uint16_t*>(cut.halves(kQueries / 16 * kKeys));
@@ -62,6 +66,7 @@ struct Item {
 };
 
 /// One thread's walk over blocks of queries.
+template <class T>
 class Forward {
  public:
   Forward(const AttentionArgs& args, const AttentionShape& shape, float* memory)
@@ -69,14 +74,16 @@ class Forward {
 
   /// Keys and values of a kv head, in the orders that its queries' products take.
   void pack(int64_t sequence, int64_t kv_head) const {
-    const int64_t stride = shape_.qkv_stride, size = shape_.head_size;
-    const bf16* k = key(sequence, kv_head);
-    const bf16* v = k + shape_.kv_heads * size;
+    const int64_t stride = shape_.qkv_stride, size = shape_.head_size, block = kKeys * padded_;
+    const T* k = key(sequence, kv_head);
+    const T* v = k + shape_.kv_heads * size;
     for (int64_t key = 0; key < shape_.context; key += kKeys) {
-      const int64_t count = std::min(kKeys, shape_.context - key);
-      copy_rows(m_.k_CP + key * padded_, k + key * stride, stride, count, kKeys, size, padded_);
-      copy_rows(m_.row_JP, v + key * stride, stride, count, kKeys, size, padded_);
-      transpose_halves(m_.v_CP + key * padded_, kKeys, m_.row_JP, kKeys, padded_);
+      const int64_t count = std::min(kKeys, shape_.context - key), at = kParts<T> * key * padded_;
+      copy_rows(m_.k_CP + at, block, k + key * stride, stride, count, kKeys, size, padded_);
+      copy_rows(m_.row_JP, block, v + key * stride, stride, count, kKeys, size, padded_);
+      for (int64_t n = 0; n < kParts<T>; ++n) {
+        transpose_halves(m_.v_CP + at + n * block, kKeys, m_.row_JP + n * block, kKeys, padded_);
+      }
     }
   }
 
@@ -84,16 +91,20 @@ class Forward {
   void run(const Item& item) const {
     const int64_t sequence = item.sequence, head = item.head, first = item.first;
     const int64_t queries = std::min(kQueries, shape_.context - first);
-    copy_rows(m_.row_JP, query(item), shape_.qkv_stride, queries, kQueries, shape_.head_size, padded_);
-    transpose_rows(m_.q_w, kQueries, m_.row_JP, kQueries, padded_);
+    const int64_t block = kKeys * padded_, q_part = kQueries * padded_ / 2;
+    copy_rows(m_.row_JP, block, query(item), shape_.qkv_stride, queries, kQueries, shape_.head_size, padded_);
+    for (int64_t n = 0; n < kParts<T>; ++n) {
+      transpose_rows(m_.q_w + n * q_part, kQueries, m_.row_JP + n * block, kQueries, padded_);
+    }
     std::fill(m_.reference_I, m_.reference_I + kQueries, -std::numeric_limits<float>::infinity());
     std::fill(m_.sum_I, m_.sum_I + kQueries, 0.0f);
 
     const int64_t all_keys = args_.causal ? std::min(shape_.context, first + kQueries) : shape_.context;
     for (int64_t key = 0; key < all_keys; key += kKeys) {
       const int64_t keys = std::min(kKeys, all_keys - key), rows = round_to_amx(keys);
-      amx_product(rows, kQueries, padded_, m_.k_CP + key * padded_, padded_, m_.q_w, kQueries, m_.score_JI, kQueries,
-                  false);
+      const int64_t at = kParts<T> * key * padded_;
+      amx_product<kParts<T>>(rows, kQueries, padded_, m_.k_CP + at, padded_, block, m_.q_w, kQueries, q_part,
+                             m_.score_JI, kQueries, false);
       if (args_.causal) hide_later_keys(first - key, rows);
       hide_rows(keys, rows);
       for (int64_t i = 0; i < kQueries; i += kLanes) {
@@ -101,8 +112,8 @@ class Forward {
         if (keep != nullptr) attention_keep(args_, sequence, head, first + i, key, rows, keep);
         softmax(i, rows, key == 0, keep);
       }
-      amx_product(padded_, kQueries, rows, m_.v_CP + key * padded_, kKeys, m_.prob_w, kQueries, m_.out_PI, kQueries,
-                  key > 0);
+      amx_product<kParts<T>>(padded_, kQueries, rows, m_.v_CP + at, kKeys, block, m_.prob_w, kQueries, kProbPart,
+                             m_.out_PI, kQueries, key > 0);
     }
     store_out(out(item), queries);
     float* lse = args_.lse.as<float>() + (sequence * shape_.heads + head) * shape_.context + first;
@@ -110,16 +121,18 @@ class Forward {
   }
 
  private:
-  const bf16* query(const Item& item) const {
-    return args_.qkv.as<bf16>() + (item.sequence * shape_.context + item.first) * shape_.qkv_stride +
+  static constexpr int64_t kProbPart = kKeys * kQueries / 2;  // words
+
+  const T* query(const Item& item) const {
+    return args_.qkv.as<T>() + (item.sequence * shape_.context + item.first) * shape_.qkv_stride +
            item.head * shape_.head_size;
   }
-  const bf16* key(int64_t sequence, int64_t kv_head) const {
-    return args_.qkv.as<bf16>() + sequence * shape_.context * shape_.qkv_stride +
+  const T* key(int64_t sequence, int64_t kv_head) const {
+    return args_.qkv.as<T>() + sequence * shape_.context * shape_.qkv_stride +
            (shape_.heads + kv_head) * shape_.head_size;
   }
-  bf16* out(const Item& item) const {
-    return args_.out.as<bf16>() + (item.sequence * shape_.context + item.first) * shape_.out_stride +
+  T* out(const Item& item) const {
+    return args_.out.as<T>() + (item.sequence * shape_.context + item.first) * shape_.out_stride +
            item.head * shape_.head_size;
   }
 
@@ -145,14 +158,16 @@ class Forward {
     const VecF reference = move_reference(i, keys, first_block);
     VecF sum_even = {}, sum_odd = {};
     for (int64_t j = 0; j < keys; j += 2) {
-      const VecF even = exp2(load(score + j * kQueries) * factor - reference);
-      const VecF odd = exp2(load(score + (j + 1) * kQueries) * factor - reference);
+      VecF even = exp2(load(score + j * kQueries) * factor - reference);
+      VecF odd = exp2(load(score + (j + 1) * kQueries) * factor - reference);
       sum_even += even;
       sum_odd += odd;
       uint32_t kept = ~uint32_t{0};
       if (keep != nullptr) std::memcpy(&kept, keep + j, sizeof kept);
-      const VecU pair = pair_bf16(even, odd, kept);
-      std::memcpy(m_.prob_w + j / 2 * kQueries + i, &pair, sizeof pair);
+      for (int64_t n = 0; n < kParts<T>; ++n) {
+        const VecU pairs = split_pairs(even, odd, kept);
+        std::memcpy(m_.prob_w + n * kProbPart + j / 2 * kQueries + i, &pairs, sizeof pairs);
+      }
     }
     store(m_.sum_I + i, load(m_.sum_I + i) + (sum_even + sum_odd));
   }
@@ -181,7 +196,7 @@ class Forward {
     return moved;
   }
 
-  void store_out(bf16* out, int64_t queries) const {
+  void store_out(T* out, int64_t queries) const {
     const int64_t size = shape_.head_size;
     for (int64_t i = 0; i < queries; i += kLanes) {
       const VecF inverse = 1.0f / (load(m_.sum_I + i) * (1.0f - args_.dropout));
@@ -198,20 +213,12 @@ class Forward {
 
   const AttentionArgs& args_;
   const AttentionShape& shape_;
-  const ForwardTiles m_;
+  const ForwardTiles<T> m_;
   const int64_t padded_;
 };
 
-}  // namespace
-
-bool attention_takes_amx(const AttentionArgs& args) {
-  // Shorter contexts fill no tile; the largest score is the largest product.
-  return args.qkv.dtype == DType::bf16 && args.context >= kAmxStep && args.scale > 0 && amx_ready();
-}
-
-size_t attention_amx_floats(const AttentionArgs& args) { return ForwardTiles::floats(AttentionShape(args)); }
-
-void attention_amx(const AttentionArgs& args) {
+template <class T>
+void run_forward(const AttentionArgs& args) {
   const AttentionShape shape(args);
   const int64_t items = shape.sequences * shape.heads * query_blocks(shape);
   const ThreadScratch scratch(args.scratch, attention_amx_floats(args), items, args.qkv.numel());
@@ -219,7 +226,7 @@ void attention_amx(const AttentionArgs& args) {
   {
     const AmxTiles amx;
     const int64_t team = omp_get_num_threads(), me = omp_get_thread_num(), end = items * (me + 1) / team;
-    const Forward forward(args, shape, scratch.part(omp_get_thread_num()));
+    const Forward<T> forward(args, shape, scratch.part(omp_get_thread_num()));
     int64_t packed = -1;
     for (int64_t number = items * me / team; number < end; ++number) {
       const Item item(shape, number);
@@ -227,6 +234,23 @@ void attention_amx(const AttentionArgs& args) {
       forward.run(item);
     }
   }
+}
+
+}  // namespace
+
+bool attention_takes_amx(const AttentionArgs& args) {
+  // Shorter contexts fill no tile; the largest score is the largest product.
+  return (args.qkv.dtype == DType::bf16 || args.qkv.dtype == DType::f32) && args.context >= kAmxStep &&
+         args.scale > 0 && amx_ready();
+}
+
+size_t attention_amx_floats(const AttentionArgs& args) {
+  const AttentionShape shape(args);
+  return args.qkv.dtype == DType::f32 ? ForwardTiles<float>::floats(shape) : ForwardTiles<bf16>::floats(shape);
+}
+
+void attention_amx(const AttentionArgs& args) {
+  args.qkv.dtype == DType::f32 ? run_forward<float>(args) : run_forward<bf16>(args);
 }
 
 #else

@@ -1,4 +1,4 @@
-// Attention in bf16 on processors with AMX: attention.cpp and attention_backward.cpp hand over to it.
+// Attention in bf16 and f32 on processors with AMX: attention.cpp and attention_backward.cpp hand over to it.
 #pragma once
 
 #include <cstddef>

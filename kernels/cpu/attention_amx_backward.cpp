@@ -1,12 +1,13 @@
-// Causal attention in bf16 on AMX tiles, backward: the algorithm of attention_backward.cpp (Dao et al., arXiv
+// Causal attention in bf16 and f32 on AMX tiles, backward: the algorithm of attention_backward.cpp (Dao et al., arXiv
 // 2205.14135, algorithm 4) with its five products on the matrix unit. Policy: probabilities and gradients of scores are
-// rounded to bf16 where they enter a product; all else stays f32. They lie keys down, so that two of the three second
-// products take them as they lie and the third takes pairs of rows. A thread owns one kv head of one sequence and goes
-// through its query heads one after the other: whatever depends on a query alone is laid out once.
+// rounded to bf16 where they enter a product, or f32 is split into parts; all else stays f32. They lie keys down, so
+// that two of the three second products take them as they lie and the third takes pairs of rows. A thread owns one kv
+// head of one sequence and goes through its query heads one after the other: whatever depends on a query alone is laid
+// out once.
 //
 // Legend: I queries and J keys of a block (kQueries, kKeys), K head size, P = K rounded up to kAmxStep, C context. A
 // strip is kStrip x kStrip scores. _w: words of two bf16 in pairs of K (amx.h), q_w[P / 2][I]; _pairs: in pairs of
-// positions, q_pairs[I / 2][P].
+// positions, q_pairs[I / 2][P]. Where T is f32, a block of any operand is followed by its other parts.
 #include <limits>
 
 #include "kernels/cpu/attention_amx.h"
@@ -24,12 +25,13 @@ static_assert(kStrip == kAmxStep && kQueries % kStrip == 0 && kKeys % kStrip == 
 int64_t query_blocks(const AttentionShape& shape) { return (shape.context + kQueries - 1) / kQueries; }
 
 /// One thread's memory of backward: blocks of keys, and everything of one query head over the whole context.
+template <class T>
 struct BackwardTiles {
   bf16 *row_IP, *k_JP, *v_JP, *k_PJ, *prob_JI, *dscore_JI;
   uint32_t* dscore_w;  ///< in pairs of keys: [J / 2][I]
   float *score_strip, *dprob_strip;
   uint16_t* keep_IJ;  ///< of 16 queries each: [I / 16][J]
-  // Of query block b at b times the size of a block.
+  // Of query block b at b times the size of a block, of all parts.
   uint32_t *q_w, *dout_w, *q_pairs, *dout_pairs;
   float *dq_PI, *dk_CP, *dv_CP;
   float *lse_C, *delta_C;  ///< lse times log2(e); minus delta
@@ -37,41 +39,44 @@ struct BackwardTiles {
   static size_t floats(const AttentionShape& shape) {
     const int64_t padded = padded_size(shape), blocks = query_blocks(shape), block = kQueries * padded;
     const int64_t keys = kKeys * padded, square = kKeys * kQueries;
-    return static_cast<size_t>(block / 2 + 3 * keys / 2 + 3 * square / 2 + 2 * kStrip * kStrip +
-                               kQueries / 16 * kKeys / 2 + blocks * (5 * block + 2 * kQueries));
+    return static_cast<size_t>(kParts<T> * (block / 2 + 3 * keys / 2 + 3 * square / 2 + blocks * 2 * block) +
+                               2 * kStrip * kStrip + kQueries / 16 * kKeys / 2 + blocks * (3 * block + 2 * kQueries));
   }
   BackwardTiles(float* memory, const AttentionShape& shape) {
     const int64_t padded = padded_size(shape), blocks = query_blocks(shape), block = kQueries * padded;
-    const int64_t keys = kKeys * padded, square = kKeys * kQueries;
+    const int64_t keys = kParts<T> * kKeys * padded, square = kParts<T> * kKeys * kQueries;
+    const int64_t queries = kParts<T> * blocks * block / 2;
     Cutter cut(memory);
-    row_IP = cut.halves(block), k_JP = cut.halves(keys), v_JP = cut.halves(keys), k_PJ = cut.halves(keys);
+    row_IP = cut.halves(kParts<T> * block), k_JP = cut.halves(keys), v_JP = cut.halves(keys), k_PJ = cut.halves(keys);
     prob_JI = cut.halves(square), dscore_JI = cut.halves(square), dscore_w = cut.words(square / 2);
     score_strip = cut.floats(kStrip * kStrip), dprob_strip = cut.floats(kStrip * kStrip);
     keep_IJ = reinterpret_cast<uint16_t*>(cut.halves(kQueries / 16 * kKeys));
-    q_w = cut.words(blocks * block / 2), dout_w = cut.words(blocks * block / 2);
-    q_pairs = cut.words(blocks * block / 2), dout_pairs = cut.words(blocks * block / 2);
+    q_w = cut.words(queries), dout_w = cut.words(queries);
+    q_pairs = cut.words(queries), dout_pairs = cut.words(queries);
     dq_PI = cut.floats(blocks * block), dk_CP = cut.floats(blocks * block), dv_CP = cut.floats(blocks * block);
     lse_C = cut.floats(blocks * kQueries), delta_C = cut.floats(blocks * kQueries);
   }
 };
 
-/// One key of a strip: probabilities and gradients of scores of its 32 queries, as bf16.
+/// One key of a strip: probabilities and gradients of scores of its 32 queries, as bf16 in parts.
+template <class T>
 struct SoftmaxRow {
-  __m512i prob, dscore;
+  __m512i prob[kParts<T>], dscore[kParts<T>];
 };
 
 /// One (sequence, kv head): its query heads one after the other.
+template <class T>
 class HeadBackward {
  public:
   HeadBackward(const AttentionBackwardArgs& args, const AttentionShape& shape, int64_t sequence, int64_t kv_head,
-               const BackwardTiles& tiles)
+               const BackwardTiles<T>& tiles)
       : args_(args.forward), shape_(shape), sequence_(sequence), kv_head_(kv_head), m_(tiles) {
     padded_ = padded_size(shape);
     const int64_t row = sequence * shape.context;
-    qkv_ = args.forward.qkv.as<bf16>() + row * shape.qkv_stride;
-    dqkv_ = args.dqkv.as<bf16>() + row * shape.qkv_stride;
-    out_ = args.forward.out.as<bf16>() + row * shape.out_stride;
-    dout_ = args.dout.as<bf16>() + row * shape.out_stride;
+    qkv_ = args.forward.qkv.as<T>() + row * shape.qkv_stride;
+    dqkv_ = args.dqkv.as<T>() + row * shape.qkv_stride;
+    out_ = args.forward.out.as<T>() + row * shape.out_stride;
+    dout_ = args.dout.as<T>() + row * shape.out_stride;
     lse_ = args.forward.lse.as<float>() + sequence * shape.heads * shape.context;
     keep_factor_ = 1.0f / (1.0f - args_.dropout);
   }
@@ -104,16 +109,11 @@ class HeadBackward {
   /// term.
   void load_queries(int64_t head, int64_t first) const {
     const int64_t queries = std::min(kQueries, shape_.context - first), size = shape_.head_size;
-    const int64_t words = first * padded_ / 2;
-    copy_rows(m_.row_IP, qkv_ + first * shape_.qkv_stride + head * size, shape_.qkv_stride, queries, kQueries, size,
-              padded_);
-    transpose_rows(m_.q_w + words, kQueries, m_.row_IP, kQueries, padded_);
-    pair_rows(m_.q_pairs + words, m_.row_IP, kQueries, padded_);
-    const bf16* dout = dout_ + first * shape_.out_stride + head * size;
-    const bf16* out = out_ + first * shape_.out_stride + head * size;
-    copy_rows(m_.row_IP, dout, shape_.out_stride, queries, kQueries, size, padded_);
-    transpose_rows(m_.dout_w + words, kQueries, m_.row_IP, kQueries, padded_);
-    pair_rows(m_.dout_pairs + words, m_.row_IP, kQueries, padded_);
+    const T* q = qkv_ + first * shape_.qkv_stride + head * size;
+    const T* dout = dout_ + first * shape_.out_stride + head * size;
+    const T* out = out_ + first * shape_.out_stride + head * size;
+    lay_out(m_.q_w, m_.q_pairs, first, q, shape_.qkv_stride, queries);
+    lay_out(m_.dout_w, m_.dout_pairs, first, dout, shape_.out_stride, queries);
     // A query past the context gets probabilities of 0.
     std::fill(m_.lse_C + first, m_.lse_C + first + kQueries, std::numeric_limits<float>::infinity());
     std::fill(m_.delta_C + first, m_.delta_C + first + kQueries, 0.0f);
@@ -127,12 +127,24 @@ class HeadBackward {
     }
   }
 
+  /// Rows of a block of queries from `first` on, in both orders.
+  void lay_out(uint32_t* words, uint32_t* pairs, int64_t first, const T* rows, int64_t stride, int64_t queries) const {
+    const int64_t part = kQueries * padded_, at = kParts<T> * first * padded_ / 2;
+    copy_rows(m_.row_IP, part, rows, stride, queries, kQueries, shape_.head_size, padded_);
+    for (int64_t n = 0; n < kParts<T>; ++n) {
+      transpose_rows(words + at + n * part / 2, kQueries, m_.row_IP + n * part, kQueries, padded_);
+      pair_rows(pairs + at + n * part / 2, m_.row_IP + n * part, kQueries, padded_);
+    }
+  }
+
   void load_keys(int64_t first) const {
-    const int64_t keys = std::min(kKeys, shape_.context - first), size = shape_.head_size;
-    const bf16* row = qkv_ + first * shape_.qkv_stride;
-    copy_rows(m_.k_JP, row + key_column(), shape_.qkv_stride, keys, kKeys, size, padded_);
-    copy_rows(m_.v_JP, row + value_column(), shape_.qkv_stride, keys, kKeys, size, padded_);
-    transpose_halves(m_.k_PJ, kKeys, m_.k_JP, kKeys, padded_);
+    const int64_t keys = std::min(kKeys, shape_.context - first), size = shape_.head_size, part = kKeys * padded_;
+    const T* row = qkv_ + first * shape_.qkv_stride;
+    copy_rows(m_.k_JP, part, row + key_column(), shape_.qkv_stride, keys, kKeys, size, padded_);
+    copy_rows(m_.v_JP, part, row + value_column(), shape_.qkv_stride, keys, kKeys, size, padded_);
+    for (int64_t n = 0; n < kParts<T>; ++n) {
+      transpose_halves(m_.k_PJ + n * part, kKeys, m_.k_JP + n * part, kKeys, padded_);
+    }
   }
 
   /// Block of queries from `query` on of one head against the current block of keys, from `key` on.
@@ -149,23 +161,24 @@ class HeadBackward {
     for (int64_t j = 0; j < rows; j += kStrip) {
       for (int64_t i = begin; i < end; i += kStrip) run_strip(query, key, i, j, keys);
     }
-    const uint32_t *q_pairs = m_.q_pairs + (query + begin) * padded_ / 2,
-                   *dout_pairs = m_.dout_pairs + (query + begin) * padded_ / 2;
-    amx_product(rows, padded_, end - begin, m_.prob_JI + begin, kQueries, dout_pairs, padded_, m_.dv_CP + key * padded_,
-                padded_, true);
-    amx_product(rows, padded_, end - begin, m_.dscore_JI + begin, kQueries, q_pairs, padded_, m_.dk_CP + key * padded_,
-                padded_, true);
-    amx_product(padded_, end - begin, rows, m_.k_PJ, kKeys, m_.dscore_w + begin, kQueries,
-                m_.dq_PI + query * padded_ + begin, kQueries, true);
+    const int64_t at = (kParts<T> * query + begin) * padded_ / 2, q_part = kQueries * padded_ / 2;
+    constexpr int64_t kSquare = kKeys * kQueries;
+    amx_product<kParts<T>>(rows, padded_, end - begin, m_.prob_JI + begin, kQueries, kSquare, m_.dout_pairs + at,
+                           padded_, q_part, m_.dv_CP + key * padded_, padded_, true);
+    amx_product<kParts<T>>(rows, padded_, end - begin, m_.dscore_JI + begin, kQueries, kSquare, m_.q_pairs + at,
+                           padded_, q_part, m_.dk_CP + key * padded_, padded_, true);
+    amx_product<kParts<T>>(padded_, end - begin, rows, m_.k_PJ, kKeys, kKeys * padded_, m_.dscore_w + begin, kQueries,
+                           kSquare / 2, m_.dq_PI + query * padded_ + begin, kQueries, true);
   }
 
   /// Probabilities and gradients of scores of queries [i, i + kStrip) and keys [j, j + kStrip) of a pair of blocks.
   void run_strip(int64_t query, int64_t key, int64_t i, int64_t j, int64_t keys) const {
-    const int64_t words = query * padded_ / 2 + i;
-    amx_product(kStrip, kStrip, padded_, m_.k_JP + j * padded_, padded_, m_.q_w + words, kQueries, m_.score_strip,
-                kStrip, false);
-    amx_product(kStrip, kStrip, padded_, m_.v_JP + j * padded_, padded_, m_.dout_w + words, kQueries, m_.dprob_strip,
-                kStrip, false);
+    const int64_t words = kParts<T> * query * padded_ / 2 + i, q_part = kQueries * padded_ / 2;
+    const int64_t row = j * padded_, key_part = kKeys * padded_;
+    amx_product<kParts<T>>(kStrip, kStrip, padded_, m_.k_JP + row, padded_, key_part, m_.q_w + words, kQueries, q_part,
+                           m_.score_strip, kStrip, false);
+    amx_product<kParts<T>>(kStrip, kStrip, padded_, m_.v_JP + row, padded_, key_part, m_.dout_w + words, kQueries,
+                           q_part, m_.dprob_strip, kStrip, false);
     const bool whole = j + kStrip <= keys && (!args_.causal || query + i >= key + j + kStrip - 1);
     if (args_.dropout > 0) {
       whole ? softmax_strip<true, true>(query, key, i, j, keys) : softmax_strip<true, false>(query, key, i, j, keys);
@@ -204,16 +217,22 @@ class HeadBackward {
         }
         ds[h] = p[h] * dp;
       }
-      return SoftmaxRow{join_bf16(p[0], p[1], kept), join_bf16(ds[0], ds[1], ~uint32_t{0})};
+      SoftmaxRow<T> split;
+      for (auto& part : split.prob) part = split_row(p[0], p[1], kept);
+      for (auto& part : split.dscore) part = split_row(ds[0], ds[1]);
+      return split;
     };
     for (int64_t at = 0; at < kStrip; at += 2) {
-      const SoftmaxRow even = row(at), odd = row(at + 1);
-      const int64_t to = (j + at) * kQueries + i;
-      std::memcpy(static_cast<void*>(m_.prob_JI + to), &even.prob, sizeof even.prob);
-      std::memcpy(static_cast<void*>(m_.prob_JI + to + kQueries), &odd.prob, sizeof odd.prob);
-      std::memcpy(static_cast<void*>(m_.dscore_JI + to), &even.dscore, sizeof even.dscore);
-      std::memcpy(static_cast<void*>(m_.dscore_JI + to + kQueries), &odd.dscore, sizeof odd.dscore);
-      interleave_rows(m_.dscore_w + (j + at) / 2 * kQueries + i, even.dscore, odd.dscore);
+      const SoftmaxRow<T> even = row(at), odd = row(at + 1);
+      for (int64_t n = 0; n < kParts<T>; ++n) {
+        const int64_t to = n * kKeys * kQueries + (j + at) * kQueries + i;
+        std::memcpy(static_cast<void*>(m_.prob_JI + to), &even.prob[n], sizeof(__m512i));
+        std::memcpy(static_cast<void*>(m_.prob_JI + to + kQueries), &odd.prob[n], sizeof(__m512i));
+        std::memcpy(static_cast<void*>(m_.dscore_JI + to), &even.dscore[n], sizeof(__m512i));
+        std::memcpy(static_cast<void*>(m_.dscore_JI + to + kQueries), &odd.dscore[n], sizeof(__m512i));
+        interleave_rows(m_.dscore_w + n * kKeys * kQueries / 2 + (j + at) / 2 * kQueries + i, even.dscore[n],
+                        odd.dscore[n]);
+      }
     }
   }
 
@@ -242,7 +261,7 @@ class HeadBackward {
   /// dqkv of all positions, columns from `column`, = rows * factor.
   void store_rows(const float* rows, int64_t column, float factor) const {
     for (int64_t t = 0; t < shape_.context; ++t) {
-      bf16* out = dqkv_ + t * shape_.qkv_stride + column;
+      T* out = dqkv_ + t * shape_.qkv_stride + column;
       vector_steps(0, shape_.head_size,
                    [&](int64_t k, auto lanes) { store(out + k, load(rows + t * padded_ + k) * factor, lanes); });
     }
@@ -251,34 +270,41 @@ class HeadBackward {
   const AttentionArgs& args_;
   const AttentionShape& shape_;
   int64_t sequence_, kv_head_, padded_;
-  const BackwardTiles& m_;
-  const bf16* qkv_;
-  bf16* dqkv_;
-  const bf16* out_;
-  const bf16* dout_;
+  const BackwardTiles<T>& m_;
+  const T* qkv_;
+  T* dqkv_;
+  const T* out_;
+  const T* dout_;
   const float* lse_;
   float keep_factor_;
 };
 
-}  // namespace
-
-size_t attention_amx_floats(const AttentionBackwardArgs& args) {
-  return BackwardTiles::floats(AttentionShape(args.forward));
-}
-
-void attention_amx(const AttentionBackwardArgs& args) {
+template <class T>
+void run_backward(const AttentionBackwardArgs& args) {
   const AttentionShape shape(args.forward);
   const int64_t items = shape.sequences * shape.kv_heads;
   const ThreadScratch scratch(args.scratch, attention_amx_floats(args), items, args.forward.qkv.numel());
 #pragma omp parallel num_threads(scratch.team())
   {
     const AmxTiles amx;
-    const BackwardTiles tiles(scratch.part(omp_get_thread_num()), shape);
+    const BackwardTiles<T> tiles(scratch.part(omp_get_thread_num()), shape);
 #pragma omp for schedule(static)
     for (int64_t item = 0; item < items; ++item) {
-      HeadBackward(args, shape, item / shape.kv_heads, item % shape.kv_heads, tiles).run();
+      HeadBackward<T>(args, shape, item / shape.kv_heads, item % shape.kv_heads, tiles).run();
     }
   }
+}
+
+}  // namespace
+
+size_t attention_amx_floats(const AttentionBackwardArgs& args) {
+  const AttentionShape shape(args.forward);
+  const bool is_f32 = args.forward.qkv.dtype == DType::f32;
+  return is_f32 ? BackwardTiles<float>::floats(shape) : BackwardTiles<bf16>::floats(shape);
+}
+
+void attention_amx(const AttentionBackwardArgs& args) {
+  args.forward.qkv.dtype == DType::f32 ? run_backward<float>(args) : run_backward<bf16>(args);
 }
 
 #else

@@ -1,6 +1,6 @@
-// What attention's forward and backward on AMX share: bf16 in the orders that its products take, e^x for the softmax,
-// and dropout. Scores lie keys down and queries across: a vector holds one key's scores of 16 queries, so maxima and
-// sums of the softmax are plain vectors, and nothing is summed across lanes.
+// What attention's forward and backward on AMX share: bf16 and parts of f32 (amx.h) in the orders that its products
+// take, e^x for the softmax, and dropout. Scores lie keys down and queries across: a vector holds one key's scores of
+// 16 queries, so maxima and sums of the softmax are plain vectors, and nothing is summed across lanes.
 //
 // Legend: I queries of a block (kQueries), J keys, C context, K head size, P = K rounded up to kAmxStep. _w: words of
 // two bf16, in pairs along the dimension that is summed (amx.h).
@@ -34,11 +34,28 @@ class Cutter {
   float* at_;
 };
 
-/// rows[0..height)[0..padded) = src rows, zeros past `count` rows and past the head size.
-inline void copy_rows(bf16* rows, const bf16* src, int64_t stride, int64_t count, int64_t height, int64_t size,
+/// rows[0..height)[0..padded) = src rows, zeros past `count` rows and past the head size; its parts lie `part` elements
+/// apart.
+inline void copy_rows(bf16* rows, int64_t, const bf16* src, int64_t stride, int64_t count, int64_t height, int64_t size,
                       int64_t padded) {
   if (size < padded || count < height) std::fill(rows, rows + height * padded, bf16(0.0f));
   for (int64_t i = 0; i < count; ++i) std::copy_n(src + i * stride, size, rows + i * padded);
+}
+inline void copy_rows(bf16* rows, int64_t part, const float* src, int64_t stride, int64_t count, int64_t height,
+                      int64_t size, int64_t padded) {
+  for (int64_t i = 0; i < height; ++i) {
+    for (int64_t p = 0; p < padded; p += kAmxStep) {
+      float edge[kAmxStep] = {};
+      const int64_t have = i < count ? std::clamp<int64_t>(size - p, 0, kAmxStep) : 0;
+      const float* in = have == kAmxStep ? src + i * stride + p : edge;
+      if (in == edge) std::copy_n(src + i * stride + p, have, edge);
+      VecF low = load(in), high = load(in + kLanes);
+      for (int64_t n = 0; n < kParts<float>; ++n) {
+        const __m512i row = split_row(low, high);
+        std::memcpy(static_cast<void*>(rows + n * part + i * padded + p), &row, sizeof row);
+      }
+    }
+  }
 }
 
 /// words[p][i] = word p of row i of rows[height][padded], `stride` words apart.
@@ -85,25 +102,13 @@ inline void transpose_halves(bf16* columns, int64_t stride, const bf16* rows, in
 }
 
 /// rows[i][p] = block[p][i] for i < queries, p < size, of a block of 16 x 16.
-inline void store_transposed(bf16* rows, int64_t stride, const float* block, int64_t queries, int64_t size) {
+template <class T>
+inline void store_transposed(T* rows, int64_t stride, const float* block, int64_t queries, int64_t size) {
   float row[kLanes * kLanes];
   transpose_words(reinterpret_cast<uint32_t*>(row), kLanes, reinterpret_cast<const uint32_t*>(block), kLanes);
   for (int64_t i = 0; i < queries; ++i) {
     vector_steps(0, size, [&](int64_t p, auto lanes) { store(rows + i * stride + p, load(row + i * kLanes), lanes); });
   }
-}
-
-/// 32 bf16: `low` and `high` rounded, 0 where a bit of `kept` is 0.
-inline __m512i join_bf16(VecF low, VecF high, uint32_t kept) {
-  return (__m512i)_mm512_maskz_cvtne2ps_pbh(kept, (__m512)high, (__m512)low);
-}
-
-/// words[i] = (even[i], odd[i]) rounded to bf16; 0 where a bit of `kept` (of even in its low half, odd in the high) is
-/// 0.
-inline VecU pair_bf16(VecF even, VecF odd, uint32_t kept) {
-  // Word i of `order` holds i and 16 + i.
-  const VecU order = (VecU)lane_numbers() * 0x10001u + 0x100000u;
-  return (VecU)_mm512_maskz_permutexvar_epi16(~__mmask32{0}, (__m512i)order, join_bf16(even, odd, kept));
 }
 
 /// words[i] = (even[i], odd[i]) of two rows of 32 bf16.

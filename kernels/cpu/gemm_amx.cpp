@@ -3,11 +3,8 @@
 // packs itself. A block's sums stay in L2 while k runs in blocks of kBlockK: then a strip of 32 lines of either operand
 // is 16 KiB and two of them fit into L1, where the tiles run at nine tenths of their peak; from L2 they reach half.
 //
-// f32 operands are split into three bf16 parts each while they are packed, and six of the nine products of parts are
-// summed (Henry, Tang and Heinecke, "Leveraging the bfloat16 artificial intelligence datatype for higher-precision
-// computations", ARITH 2019): the three left out are below 2^-25 of the product. A step of tiles holds all its parts,
-// so that seven pairs of tiles are loaded for six products. Blocks of k are added to c's sum one rounding each, so a
-// sum errs like one of k fused multiply-adds.
+// f32 operands are split into their parts (amx.h) while they are packed; a step of tiles holds all of them. Blocks of k
+// are added to c's sum one rounding each, so a sum errs like one of k fused multiply-adds.
 //
 // Legend: c is M x N, k runs over K; "lines", "parts" and tiles as in amx_pack.h; a strip is 32 lines by a block of k.
 #include "kernels/cpu/gemm_amx.h"
@@ -22,7 +19,7 @@
 
 namespace trident::cpu {
 
-#if defined(__AMX_BF16__) && defined(__AMX_TILE__) && defined(__AVX512F__)
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__)
 
 namespace {
 
@@ -78,11 +75,10 @@ struct Shape {
 
 constexpr int64_t kLine = static_cast<int64_t>(kCacheLine);
 
-/// Walks through memory that will be needed soon, a few lines with every four products of tiles: the packed strips of
-/// the next block, and, row by row, the part of c that comes next.
-template <class T>
+/// Walks through memory that will be needed soon, a few lines with every pair of tiles that is loaded: the packed
+/// strips of the next block, and, row by row, the part of c that comes next.
 struct Prefetcher {
-  static constexpr int kLines = kParts<T> == 1 ? 4 : 2;
+  static constexpr int kLines = 2;
   const char *next = nullptr, *end = nullptr;
   const char *row = nullptr, *rows_end = nullptr;
   int64_t row_bytes = 0, width = 0;  // from one row of c to the next, and what is wanted of each
@@ -105,7 +101,7 @@ struct Sink {
   const T* bias;
 
   /// Has the rows of c that the next `write` will touch fetched.
-  void prefetch(Prefetcher<T>& prefetch, int64_t row, int64_t col) const {
+  void prefetch(Prefetcher& prefetch, int64_t row, int64_t col) const {
     const auto bytes = static_cast<int64_t>(sizeof(C));
     prefetch.row = reinterpret_cast<const char*>(c + row * n + col);
     prefetch.row_bytes = n * bytes;
@@ -129,51 +125,29 @@ struct Sink {
   }
 };
 
-/// What a product of two parts loads; the rest the tiles hold from the product before.
-enum class Load : uint8_t { left, right, both };
-
-/// Four tiles of sums += part `l` of the left strip times part `r` of the right one, over one step of tiles.
-template <int l, int r, Load load, class T>
-inline void multiply_parts(const bf16* left, const bf16* right, Prefetcher<T>& prefetch) {
-  constexpr int64_t kRow = 64;  // bytes of a tile's row
-  constexpr bool load_left = load != Load::right, load_right = load != Load::left;
-  left += l * kStripStep;
-  right += r * kStripStep;
-  prefetch.step();
-  if constexpr (load_right) {
-    _tile_loadd(6, right, kRow);
-    _tile_loadd(7, right + kTileElements, kRow);
-  }
-  if constexpr (load_left) _tile_loadd(4, left, kRow);
-  _tile_dpbf16ps(0, 4, 6);
-  _tile_dpbf16ps(1, 4, 7);
-  if constexpr (load_left) _tile_loadd(5, left + kTileElements, kRow);
-  _tile_dpbf16ps(2, 5, 6);
-  _tile_dpbf16ps(3, 5, 7);
-}
-
 /// Four tiles of sums += left right over `steps` tile steps.
 template <class T>
-void multiply_steps(const bf16* left, const bf16* right, int64_t steps, Prefetcher<T>& prefetch) {
-  constexpr int64_t kStep = kStripStep * kParts<T>;
+void multiply_steps(const bf16* left, const bf16* right, int64_t steps, Prefetcher& prefetch) {
+  constexpr int64_t kStep = kStripStep * kParts<T>, kRow = 64;  // bytes of a tile's row
   for (int64_t s = 0; s < steps; ++s, left += kStep, right += kStep) {
-    if constexpr (kParts<T> == 1) {
-      multiply_parts<0, 0, Load::both>(left, right, prefetch);
-    } else {
-      multiply_parts<2, 0, Load::both>(left, right, prefetch);
-      multiply_parts<1, 0, Load::left>(left, right, prefetch);
-      multiply_parts<1, 1, Load::right>(left, right, prefetch);
-      multiply_parts<0, 1, Load::left>(left, right, prefetch);
-      multiply_parts<0, 0, Load::right>(left, right, prefetch);
-      multiply_parts<0, 2, Load::right>(left, right, prefetch);
-    }
+    multiply_parts<kParts<T>>(
+        [&](int64_t part) {
+          prefetch.step();
+          _tile_loadd(4, left + part * kStripStep, kRow);
+          _tile_loadd(5, left + part * kStripStep + kTileElements, kRow);
+        },
+        [&](int64_t part) {
+          prefetch.step();
+          _tile_loadd(6, right + part * kStripStep, kRow);
+          _tile_loadd(7, right + part * kStripStep + kTileElements, kRow);
+        });
   }
 }
 
 /// One pair of strips: sums = old (nullptr: 0) + left right over `steps` tile steps. `sums` may be `old`.
 template <class T>
 void multiply_strips(const bf16* left, const bf16* right, int64_t steps, const float* old, float* sums,
-                     Prefetcher<T>& prefetch) {
+                     Prefetcher& prefetch) {
   constexpr int64_t kRow = 64, kTile = kTileLines * kTileLines;
   if (kParts<T> == 1 && old != nullptr) {
     _tile_loadd(0, old, kRow);
@@ -299,10 +273,10 @@ struct Product {
   }
 
   /// Where the packed shared lines of the piece after this one lie: the next ones along k, or of the next block.
-  Prefetcher<T> prefetch_after(const Pass& pass, const Piece& piece) const {
+  Prefetcher prefetch_after(const Pass& pass, const Piece& piece) const {
     const bool more_k = piece.p + kBlock < pass.steps;
     const int64_t p = more_k ? piece.p + kBlock : 0, s = more_k ? piece.shared : piece.shared + shape.block_shared;
-    Prefetcher<T> prefetch;
+    Prefetcher prefetch;
     if (s < pass.lines) {
       const int64_t steps = pass.block_steps(p, kBlock), lines = std::min(shape.block_shared, pass.lines - s);
       const bf16* next = packed_shared + (p * pass.strips() + s / kStrip * steps) * kStripElements;
@@ -323,7 +297,7 @@ struct Product {
     const bool last = pass.k + piece.p + kBlock >= shape.k;
     const int64_t strip_elements = piece.steps * kStripElements;
     const bf16* y = packed_shared + (piece.p * pass.strips() + piece.shared / kStrip * piece.steps) * kStripElements;
-    Prefetcher<T> prefetch = prefetch_after(pass, piece);
+    Prefetcher prefetch = prefetch_after(pass, piece);
     alignas(kCacheLine) float finished[kSums];
     for (int64_t j = 0; j < piece.shared_strips; ++j, y += strip_elements) {
       const bf16* x = block;
