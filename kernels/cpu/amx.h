@@ -124,14 +124,40 @@ inline void multiply_parts(Left left, Right right) {
   multiply_tiles();
 }
 
-/// 32 bf16, the nearest of `low` and `high`, 0 where a bit of `kept` is 0; both become what that leaves of them.
-inline __m512i split_row(VecF& low, VecF& high, uint32_t kept = ~uint32_t{0}) {
-  const auto row = (__m512i)_mm512_maskz_cvtne2ps_pbh(kept, (__m512)high, (__m512)low);
-  const __m256i first = _mm512_maskz_extracti64x4_epi64(0xff, row, 0),
-                last = _mm512_maskz_extracti64x4_epi64(0xff, row, 1);
-  low -= (VecF)((VecU)_mm512_maskz_cvtepu16_epi32(0xffff, first) << 16);
-  high -= (VecF)((VecU)_mm512_maskz_cvtepu16_epi32(0xffff, last) << 16);
-  return row;
+/// 32 bf16: `low` and `high` rounded; 0 where a bit of `kept` is 0.
+inline __m512i row_bf16(VecF low, VecF high, uint32_t kept = ~uint32_t{0}) {
+  return (__m512i)_mm512_maskz_cvtne2ps_pbh(kept, (__m512)high, (__m512)low);
+}
+
+/// The same in pairs: words[i] = (even[i], odd[i]). `kept`: of even in its low half, of odd in the high one.
+inline VecU pair_bf16(VecF even, VecF odd, uint32_t kept = ~uint32_t{0}) {
+  const VecU order = (VecU)lane_numbers() * 0x10001u + 0x100000u;  // word i: halves i and 16 + i
+  return (VecU)_mm512_maskz_permutexvar_epi16(~__mmask32{0}, (__m512i)order, row_bf16(even, odd, kept));
+}
+
+/// Takes the nearest bf16 off x and returns it, in f32. Of a NaN it may take anything, and leaves a NaN.
+inline VecF take_part(VecF& x) {
+  const auto part = (VecF)(((VecU)x + 0x8000u) & 0xffff0000u);
+  x -= part;
+  return part;
+}
+
+/// All parts of 32 numbers, as rows or in pairs.
+template <int64_t parts>
+inline void split_row(__m512i (&row)[parts], VecF low, VecF high, uint32_t kept = ~uint32_t{0}) {
+  for (int64_t n = 0; n + 1 < parts; ++n) {
+    const VecF part_low = take_part(low), part_high = take_part(high);
+    row[n] = row_bf16(part_low, part_high, kept);
+  }
+  row[parts - 1] = row_bf16(low, high, kept);
+}
+template <int64_t parts>
+inline void split_pairs(VecU (&words)[parts], VecF even, VecF odd, uint32_t kept = ~uint32_t{0}) {
+  for (int64_t n = 0; n + 1 < parts; ++n) {
+    const VecF part_even = take_part(even), part_odd = take_part(odd);
+    words[n] = pair_bf16(part_even, part_odd, kept);
+  }
+  words[parts - 1] = pair_bf16(even, odd, kept);
 }
 
 /// The even and the odd ones of 32 neighbours.
@@ -140,16 +166,6 @@ inline void load_pairs(const float* p, VecF& even, VecF& odd) {
   const auto first = (__m512)load(p), last = (__m512)load(p + kLanes);
   even = (VecF)_mm512_permutex2var_ps(first, (__m512i)lanes, last);
   odd = (VecF)_mm512_permutex2var_ps(first, (__m512i)(lanes + 1), last);
-}
-
-/// split_row in pairs: words[i] = (even[i], odd[i]). `kept`: of even in its low half, of odd in the high one.
-inline VecU split_pairs(VecF& even, VecF& odd, uint32_t kept = ~uint32_t{0}) {
-  const VecU order = (VecU)lane_numbers() * 0x10001u + 0x100000u;  // word i: halves i and 16 + i
-  const auto row = (__m512i)_mm512_maskz_cvtne2ps_pbh(kept, (__m512)odd, (__m512)even);
-  const auto pairs = (VecU)_mm512_maskz_permutexvar_epi16(~__mmask32{0}, (__m512i)order, row);
-  even -= (VecF)(pairs << 16);
-  odd -= (VecF)(pairs & 0xffff0000u);
-  return pairs;
 }
 
 #endif

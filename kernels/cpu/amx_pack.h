@@ -90,7 +90,9 @@ inline void words_of_tile(VecU (&rows)[3][kTileLines], const float* in, int64_t 
     __builtin_prefetch(second + kAhead);
     VecF even = load(row), odd = load(second);
     if (by_lines) load_pairs(row, even, odd);
-    for (auto& part : rows) part[i] = split_pairs(even, odd);
+    VecU words[3];
+    split_pairs(words, even, odd);
+    for (int64_t n = 0; n < 3; ++n) rows[n][i] = words[n];
   }
 }
 

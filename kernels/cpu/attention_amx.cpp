@@ -158,15 +158,16 @@ class Forward {
     const VecF reference = move_reference(i, keys, first_block);
     VecF sum_even = {}, sum_odd = {};
     for (int64_t j = 0; j < keys; j += 2) {
-      VecF even = exp2(load(score + j * kQueries) * factor - reference);
-      VecF odd = exp2(load(score + (j + 1) * kQueries) * factor - reference);
+      const VecF even = exp2(load(score + j * kQueries) * factor - reference);
+      const VecF odd = exp2(load(score + (j + 1) * kQueries) * factor - reference);
       sum_even += even;
       sum_odd += odd;
       uint32_t kept = ~uint32_t{0};
       if (keep != nullptr) std::memcpy(&kept, keep + j, sizeof kept);
+      VecU pairs[kParts<T>];
+      split_pairs(pairs, even, odd, kept);
       for (int64_t n = 0; n < kParts<T>; ++n) {
-        const VecU pairs = split_pairs(even, odd, kept);
-        std::memcpy(m_.prob_w + n * kProbPart + j / 2 * kQueries + i, &pairs, sizeof pairs);
+        std::memcpy(m_.prob_w + n * kProbPart + j / 2 * kQueries + i, &pairs[n], sizeof pairs[n]);
       }
     }
     store(m_.sum_I + i, load(m_.sum_I + i) + (sum_even + sum_odd));

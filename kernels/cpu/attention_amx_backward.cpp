@@ -18,17 +18,22 @@ namespace trident::cpu {
 #if defined(__AMX_BF16__) && defined(__AVX512BF16__)
 namespace {
 
-// The scores of a strip stay in L1, a block's probabilities in L2.
-constexpr int64_t kStrip = 32, kQueries = 128, kKeys = 64;
-static_assert(kStrip == kAmxStep && kQueries % kStrip == 0 && kKeys % kStrip == 0);
+// A row of strips stays in L1, a block's gradients of scores in L2. All that is laid out of a head's queries is read
+// once for each block of keys: with three parts it does not fit into L2, and fewer, larger blocks read it less often.
+constexpr int64_t kStrip = 32, kQueries = 128;
+template <class T>
+inline constexpr int64_t kKeys = kParts<T> == 1 ? 64 : 128;
+constexpr int64_t kRow = kQueries + kStrip;  // 32 keys of one power of two apart would meet in few sets of L1
+static_assert(kStrip == kAmxStep && kQueries % kStrip == 0);
 
 int64_t query_blocks(const AttentionShape& shape) { return (shape.context + kQueries - 1) / kQueries; }
 
 /// One thread's memory of backward: blocks of keys, and everything of one query head over the whole context.
 template <class T>
 struct BackwardTiles {
-  bf16 *row_IP, *k_JP, *v_JP, *k_PJ, *prob_JI, *dscore_JI;
-  uint32_t* dscore_w;  ///< in pairs of keys: [J / 2][I]
+  bf16 *row_IP, *k_JP, *v_JP, *k_PJ;
+  bf16 *prob_JI, *dscore_JI;  ///< of a row of strips: [kStrip][kRow]
+  uint32_t* dscore_w;         ///< in pairs of keys: [J / 2][I]
   float *score_strip, *dprob_strip;
   uint16_t* keep_IJ;  ///< of 16 queries each: [I / 16][J]
   // Of query block b at b times the size of a block, of all parts.
@@ -38,19 +43,21 @@ struct BackwardTiles {
 
   static size_t floats(const AttentionShape& shape) {
     const int64_t padded = padded_size(shape), blocks = query_blocks(shape), block = kQueries * padded;
-    const int64_t keys = kKeys * padded, square = kKeys * kQueries;
-    return static_cast<size_t>(kParts<T> * (block / 2 + 3 * keys / 2 + 3 * square / 2 + blocks * 2 * block) +
-                               2 * kStrip * kStrip + kQueries / 16 * kKeys / 2 + blocks * (3 * block + 2 * kQueries));
+    const int64_t keys = kKeys<T> * padded, operands = block / 2 + 3 * keys / 2 + kStrip * kRow;
+    return static_cast<size_t>(kParts<T> * (operands + kKeys<T> * kQueries / 2 + blocks * 2 * block) +
+                               2 * kStrip * kStrip + kQueries / 16 * kKeys<T> / 2 +
+                               blocks * (3 * block + 2 * kQueries));
   }
   BackwardTiles(float* memory, const AttentionShape& shape) {
     const int64_t padded = padded_size(shape), blocks = query_blocks(shape), block = kQueries * padded;
-    const int64_t keys = kParts<T> * kKeys * padded, square = kParts<T> * kKeys * kQueries;
+    const int64_t keys = kParts<T> * kKeys<T> * padded, strips = kParts<T> * kStrip * kRow;
     const int64_t queries = kParts<T> * blocks * block / 2;
     Cutter cut(memory);
     row_IP = cut.halves(kParts<T> * block), k_JP = cut.halves(keys), v_JP = cut.halves(keys), k_PJ = cut.halves(keys);
-    prob_JI = cut.halves(square), dscore_JI = cut.halves(square), dscore_w = cut.words(square / 2);
+    prob_JI = cut.halves(strips), dscore_JI = cut.halves(strips);
+    dscore_w = cut.words(kParts<T> * kKeys<T> * kQueries / 2);
     score_strip = cut.floats(kStrip * kStrip), dprob_strip = cut.floats(kStrip * kStrip);
-    keep_IJ = reinterpret_cast<uint16_t*>(cut.halves(kQueries / 16 * kKeys));
+    keep_IJ = reinterpret_cast<uint16_t*>(cut.halves(kQueries / 16 * kKeys<T>));
     q_w = cut.words(queries), dout_w = cut.words(queries);
     q_pairs = cut.words(queries), dout_pairs = cut.words(queries);
     dq_PI = cut.floats(blocks * block), dk_CP = cut.floats(blocks * block), dv_CP = cut.floats(blocks * block);
@@ -89,7 +96,7 @@ class HeadBackward {
       const int64_t head = kv_head_ * shape_.group() + member;
       std::fill(m_.dq_PI, m_.dq_PI + floats, 0.0f);
       for (int64_t query = 0; query < shape_.context; query += kQueries) load_queries(head, query);
-      for (int64_t key = 0; key < shape_.context; key += kKeys) {
+      for (int64_t key = 0; key < shape_.context; key += kKeys<T>) {
         load_keys(key);
         for (int64_t query = args_.causal ? key / kQueries * kQueries : 0; query < shape_.context; query += kQueries) {
           run_pair(head, query, key);
@@ -138,43 +145,52 @@ class HeadBackward {
   }
 
   void load_keys(int64_t first) const {
-    const int64_t keys = std::min(kKeys, shape_.context - first), size = shape_.head_size, part = kKeys * padded_;
+    const int64_t keys = std::min(kKeys<T>, shape_.context - first), size = shape_.head_size, part = kKeys<T> * padded_;
     const T* row = qkv_ + first * shape_.qkv_stride;
-    copy_rows(m_.k_JP, part, row + key_column(), shape_.qkv_stride, keys, kKeys, size, padded_);
-    copy_rows(m_.v_JP, part, row + value_column(), shape_.qkv_stride, keys, kKeys, size, padded_);
+    copy_rows(m_.k_JP, part, row + key_column(), shape_.qkv_stride, keys, kKeys<T>, size, padded_);
+    copy_rows(m_.v_JP, part, row + value_column(), shape_.qkv_stride, keys, kKeys<T>, size, padded_);
     for (int64_t n = 0; n < kParts<T>; ++n) {
-      transpose_halves(m_.k_PJ + n * part, kKeys, m_.k_JP + n * part, kKeys, padded_);
+      transpose_halves(m_.k_PJ + n * part, kKeys<T>, m_.k_JP + n * part, kKeys<T>, padded_);
     }
   }
 
   /// Block of queries from `query` on of one head against the current block of keys, from `key` on.
   void run_pair(int64_t head, int64_t query, int64_t key) const {
-    const int64_t queries = std::min(kQueries, shape_.context - query), keys = std::min(kKeys, shape_.context - key);
+    const int64_t queries = std::min(kQueries, shape_.context - query), keys = std::min(kKeys<T>, shape_.context - key);
     const int64_t rows = round_to_amx(keys), end = round_to_amx(queries);
     // Queries before the block's first key see none of it.
     const int64_t begin = args_.causal ? std::max<int64_t>(0, key - query) / kStrip * kStrip : 0;
     if (args_.dropout > 0) {
       for (int64_t i = begin; i < end; i += kLanes) {
-        attention_keep(args_, sequence_, head, query + i, key, rows, m_.keep_IJ + i / kLanes * kKeys);
+        attention_keep(args_, sequence_, head, query + i, key, rows, m_.keep_IJ + i / kLanes * kKeys<T>);
       }
     }
-    for (int64_t j = 0; j < rows; j += kStrip) {
-      for (int64_t i = begin; i < end; i += kStrip) run_strip(query, key, i, j, keys);
+    for (int64_t j = 0; j < rows; j += kStrip) run_row(query, key, j, keys, end);
+    constexpr int64_t kPart = kKeys<T> * kQueries / 2;
+    for (int64_t i = begin; i < end; i += kStrip) {
+      const int64_t seen = args_.causal ? std::min(rows, round_to_amx(query + i + 1 - key)) : rows;
+      amx_product<kParts<T>>(padded_, kStrip, seen, m_.k_PJ, kKeys<T>, kKeys<T> * padded_, m_.dscore_w + i, kQueries,
+                             kPart, m_.dq_PI + query * padded_ + i, kQueries, true);
     }
+  }
+
+  /// Keys [j, j + kStrip) of the block against the queries before `end` that see them.
+  void run_row(int64_t query, int64_t key, int64_t j, int64_t keys, int64_t end) const {
+    const int64_t begin = args_.causal ? std::max<int64_t>(0, key + j - query) / kStrip * kStrip : 0;
+    if (begin >= end) return;
+    for (int64_t i = begin; i < end; i += kStrip) run_strip(query, key, i, j, keys);
     const int64_t at = (kParts<T> * query + begin) * padded_ / 2, q_part = kQueries * padded_ / 2;
-    constexpr int64_t kSquare = kKeys * kQueries;
-    amx_product<kParts<T>>(rows, padded_, end - begin, m_.prob_JI + begin, kQueries, kSquare, m_.dout_pairs + at,
-                           padded_, q_part, m_.dv_CP + key * padded_, padded_, true);
-    amx_product<kParts<T>>(rows, padded_, end - begin, m_.dscore_JI + begin, kQueries, kSquare, m_.q_pairs + at,
-                           padded_, q_part, m_.dk_CP + key * padded_, padded_, true);
-    amx_product<kParts<T>>(padded_, end - begin, rows, m_.k_PJ, kKeys, kKeys * padded_, m_.dscore_w + begin, kQueries,
-                           kSquare / 2, m_.dq_PI + query * padded_ + begin, kQueries, true);
+    const int64_t to = (key + j) * padded_;
+    amx_product<kParts<T>>(kStrip, padded_, end - begin, m_.prob_JI + begin, kRow, kStrip * kRow, m_.dout_pairs + at,
+                           padded_, q_part, m_.dv_CP + to, padded_, true);
+    amx_product<kParts<T>>(kStrip, padded_, end - begin, m_.dscore_JI + begin, kRow, kStrip * kRow, m_.q_pairs + at,
+                           padded_, q_part, m_.dk_CP + to, padded_, true);
   }
 
   /// Probabilities and gradients of scores of queries [i, i + kStrip) and keys [j, j + kStrip) of a pair of blocks.
   void run_strip(int64_t query, int64_t key, int64_t i, int64_t j, int64_t keys) const {
     const int64_t words = kParts<T> * query * padded_ / 2 + i, q_part = kQueries * padded_ / 2;
-    const int64_t row = j * padded_, key_part = kKeys * padded_;
+    const int64_t row = j * padded_, key_part = kKeys<T> * padded_;
     amx_product<kParts<T>>(kStrip, kStrip, padded_, m_.k_JP + row, padded_, key_part, m_.q_w + words, kQueries, q_part,
                            m_.score_strip, kStrip, false);
     amx_product<kParts<T>>(kStrip, kStrip, padded_, m_.v_JP + row, padded_, key_part, m_.dout_w + words, kQueries,
@@ -198,8 +214,8 @@ class HeadBackward {
     const auto row = [&](int64_t at) {
       uint32_t kept = ~uint32_t{0}, seen = ~uint32_t{0};
       if constexpr (dropout) {
-        const uint16_t* keep = m_.keep_IJ + i / kLanes * kKeys + j + at;
-        kept = keep[0] | static_cast<uint32_t>(keep[kKeys]) << 16;
+        const uint16_t* keep = m_.keep_IJ + i / kLanes * kKeys<T> + j + at;
+        kept = keep[0] | static_cast<uint32_t>(keep[kKeys<T>]) << 16;
       }
       if constexpr (!whole) seen = seen_queries(query + i, key + j + at, j + at < keys);
       VecF p[2], ds[2];
@@ -218,20 +234,19 @@ class HeadBackward {
         ds[h] = p[h] * dp;
       }
       SoftmaxRow<T> split;
-      for (auto& part : split.prob) part = split_row(p[0], p[1], kept);
-      for (auto& part : split.dscore) part = split_row(ds[0], ds[1]);
+      split_row(split.prob, p[0], p[1], kept);
+      split_row(split.dscore, ds[0], ds[1]);
       return split;
     };
     for (int64_t at = 0; at < kStrip; at += 2) {
       const SoftmaxRow<T> even = row(at), odd = row(at + 1);
       for (int64_t n = 0; n < kParts<T>; ++n) {
-        const int64_t to = n * kKeys * kQueries + (j + at) * kQueries + i;
+        const int64_t to = (n * kStrip + at) * kRow + i;
         std::memcpy(static_cast<void*>(m_.prob_JI + to), &even.prob[n], sizeof(__m512i));
-        std::memcpy(static_cast<void*>(m_.prob_JI + to + kQueries), &odd.prob[n], sizeof(__m512i));
+        std::memcpy(static_cast<void*>(m_.prob_JI + to + kRow), &odd.prob[n], sizeof(__m512i));
         std::memcpy(static_cast<void*>(m_.dscore_JI + to), &even.dscore[n], sizeof(__m512i));
-        std::memcpy(static_cast<void*>(m_.dscore_JI + to + kQueries), &odd.dscore[n], sizeof(__m512i));
-        interleave_rows(m_.dscore_w + n * kKeys * kQueries / 2 + (j + at) / 2 * kQueries + i, even.dscore[n],
-                        odd.dscore[n]);
+        std::memcpy(static_cast<void*>(m_.dscore_JI + to + kRow), &odd.dscore[n], sizeof(__m512i));
+        interleave_rows(m_.dscore_w + (n * kKeys<T> + j + at) / 2 * kQueries + i, even.dscore[n], odd.dscore[n]);
       }
     }
   }

@@ -34,25 +34,36 @@ class Cutter {
   float* at_;
 };
 
+/// A head's rows lie too far apart for the hardware to see what comes next.
+inline constexpr int64_t kRowsAhead = 8;
+template <class T>
+inline void fetch_row(const T* row, int64_t size) {
+  for (int64_t p = 0; p < size; p += static_cast<int64_t>(64 / sizeof(T))) __builtin_prefetch(row + p);
+}
+
 /// rows[0..height)[0..padded) = src rows, zeros past `count` rows and past the head size; its parts lie `part` elements
 /// apart.
 inline void copy_rows(bf16* rows, int64_t, const bf16* src, int64_t stride, int64_t count, int64_t height, int64_t size,
                       int64_t padded) {
   if (size < padded || count < height) std::fill(rows, rows + height * padded, bf16(0.0f));
-  for (int64_t i = 0; i < count; ++i) std::copy_n(src + i * stride, size, rows + i * padded);
+  for (int64_t i = 0; i < count; ++i) {
+    fetch_row(src + (i + kRowsAhead) * stride, size);
+    std::copy_n(src + i * stride, size, rows + i * padded);
+  }
 }
 inline void copy_rows(bf16* rows, int64_t part, const float* src, int64_t stride, int64_t count, int64_t height,
                       int64_t size, int64_t padded) {
   for (int64_t i = 0; i < height; ++i) {
+    fetch_row(src + (i + kRowsAhead) * stride, size);
     for (int64_t p = 0; p < padded; p += kAmxStep) {
       float edge[kAmxStep] = {};
       const int64_t have = i < count ? std::clamp<int64_t>(size - p, 0, kAmxStep) : 0;
       const float* in = have == kAmxStep ? src + i * stride + p : edge;
       if (in == edge) std::copy_n(src + i * stride + p, have, edge);
-      VecF low = load(in), high = load(in + kLanes);
+      __m512i row[kParts<float>];
+      split_row(row, load(in), load(in + kLanes));
       for (int64_t n = 0; n < kParts<float>; ++n) {
-        const __m512i row = split_row(low, high);
-        std::memcpy(static_cast<void*>(rows + n * part + i * padded + p), &row, sizeof row);
+        std::memcpy(static_cast<void*>(rows + n * part + i * padded + p), &row[n], sizeof row[n]);
       }
     }
   }
