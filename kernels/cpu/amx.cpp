@@ -1,34 +1,10 @@
 #include "kernels/cpu/amx.h"
 
-#include <cpuid.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include "core/base/error.h"
 
 namespace trident::cpu {
 
 #if defined(__AMX_BF16__) && defined(__AVX512BF16__)
-
-namespace {
-
-/// Clang 16 does not know __builtin_cpu_supports("amx-bf16").
-bool has_amx_bf16() {
-  constexpr unsigned kAmxBf16 = 1u << 22;  // of EDX in CPUID leaf 7
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kAmxBf16) != 0;
-}
-
-}  // namespace
-
-bool amx_ready() {
-  // Linux hands out the 8 KiB of tile state to processes that ask (Documentation/arch/x86/xstate.rst).
-  static const bool granted = [] {
-    constexpr long kRequestPermission = 0x1023, kTileData = 18;
-    return has_amx_bf16() && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-  }();
-  return granted;
-}
 
 AmxTiles::AmxTiles() {
   struct alignas(64) TileConfig {
@@ -106,7 +82,6 @@ template void amx_product<3>(int64_t, int64_t, int64_t, const bf16*, int64_t, in
 
 #else
 
-bool amx_ready() { return false; }
 AmxTiles::AmxTiles() { ensure(false, "this build has no AMX"); }
 AmxTiles::~AmxTiles() = default;
 

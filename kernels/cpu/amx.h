@@ -25,8 +25,8 @@ inline constexpr bool kBuiltWithAmx = true;
 inline constexpr bool kBuiltWithAmx = false;
 #endif
 
-/// Whether this process may use the tiles: built for them, and the kernel, asked once, grants their state.
-bool amx_ready();
+/// Whether this process may use the tiles: nothing that is compiled for them runs where it may not (isa.cpp).
+inline bool amx_ready() { return kBuiltWithAmx; }
 
 /// Rows and columns of every product, and its summed dimension, are multiples of this.
 inline constexpr int64_t kAmxStep = 32;

@@ -1,9 +1,8 @@
-#include "kernels/cpu/cpu_ops.h"
-
+// The table of one instruction set: of all that is compiled for the set, only the function that makes it is seen outside.
 #include "kernels/check.h"
 #include "kernels/cpu/families.h"
 
-namespace trident {
+namespace trident::cpu {
 namespace {
 
 class CpuOps final : public Ops {
@@ -132,11 +131,14 @@ class CpuOps final : public Ops {
   size_t scratch_bytes(const AttentionBackwardArgs& args) const override { return cpu::attention_scratch_bytes(args); }
 
  private:
-  cpu::Gemm gemm_;
+  Gemm gemm_;
 };
 
 }  // namespace
 
-std::unique_ptr<Ops> make_cpu_ops() { return std::make_unique<CpuOps>(); }
+template <>
+std::unique_ptr<Ops> make_ops<kCompiledIsa>() {
+  return std::make_unique<CpuOps>();
+}
 
-}  // namespace trident
+}  // namespace trident::cpu

@@ -3,9 +3,14 @@
 
 #include <memory>
 
+#include "kernels/cpu/isa.h"
 #include "kernels/ops.h"
 
 namespace trident::cpu {
+
+/// The table of an instruction set (cpu_ops.cpp). Only for processors that have it.
+template <CpuIsa>
+std::unique_ptr<Ops> make_ops();
 
 /// The GEMM front end, with the contract of Ops::gemm. Owns what it has prepared per shape; thread-safe.
 class Gemm {

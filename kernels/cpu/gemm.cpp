@@ -121,6 +121,14 @@ void run_onednn(const Entry& entry, const dnnl::engine& engine, const GemmArgs& 
   stream.wait();
 }
 
+/// Keeps oneDNN to our own instruction set, which may not be the machine's best. Once oneDNN has begun it stays as it is.
+void limit_onednn() {
+  if (kCompiledIsa == CpuIsa::amx) return;
+  constexpr dnnl::cpu_isa kLimits[] = {dnnl::cpu_isa::avx2, dnnl::cpu_isa::avx512_core,
+                                       dnnl::cpu_isa::avx512_core_bf16};
+  dnnl::set_max_cpu_isa(kLimits[static_cast<size_t>(kCompiledIsa)]);
+}
+
 bool has_bf16_instructions() {
   constexpr int kCoreBf16 = static_cast<int>(dnnl::cpu_isa::avx512_core_bf16);
   return (static_cast<int>(dnnl::get_effective_cpu_isa()) & kCoreBf16) == kCoreBf16;
@@ -150,7 +158,7 @@ struct Gemm::Table {
     return !(f32 && args.a.dtype == DType::f32) && Key(args).flops() >= kSmallFlops && gemm_amx_takes(args);
   }
 
-  const bool f32, bf16 = has_bf16_instructions();
+  const bool f32, bf16 = (limit_onednn(), has_bf16_instructions());
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   std::mutex mutex;
   std::unordered_map<Key, Entry, KeyHash> entries;

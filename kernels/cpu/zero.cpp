@@ -13,18 +13,10 @@ constexpr int64_t kPastCaches = int64_t{8} << 20;
 
 /// Whole lines. `line` is at one.
 void zero_lines(char* line, int64_t lines, bool past_caches) {
-#if defined(__AVX512F__)
-  if (past_caches) {
-    for (int64_t i = 0; i < lines; ++i) _mm512_stream_si512(reinterpret_cast<__m512i*>(line) + i, __m512i{});
-    return cpu::finish_past_caches();
-  }
-#elif defined(__AVX__)
   if (past_caches) {
     for (int64_t i = 0; i < 2 * lines; ++i) _mm256_stream_si256(reinterpret_cast<__m256i*>(line) + i, __m256i{});
     return cpu::finish_past_caches();
   }
-#endif
-  (void)past_caches;
   std::memset(line, 0, static_cast<size_t>(lines) * cpu::kCacheLine);
 }
 
