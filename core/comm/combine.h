@@ -7,6 +7,7 @@
 
 #include "core/base/dtype.h"
 #include "core/comm/communicator.h"
+#include "kernels/cpu/exchange.h"
 
 namespace trident {
 
@@ -14,10 +15,8 @@ namespace trident {
 /// f16 accumulate in f32, f64 in f64, i64 in i64; rounded once, at the end. `out` may be one of the pieces, and must
 /// not overlap another. `copy`, if there is one, gets the same as `out`; best for memory that another core's cache
 /// holds. Throws InternalError for other dtypes.
-void combine_pieces(DType dtype, Reduce reduce, std::byte* out, std::span<const std::byte* const> pieces, int64_t count,
-                    std::byte* copy = nullptr);
-
-/// How far ahead of writing lines that another core's cache holds they are asked for. It gains a tenth.
-inline constexpr int64_t kAskAheadBytes = 1024;
-
+inline void combine_pieces(DType dtype, Reduce reduce, std::byte* out, std::span<const std::byte* const> pieces,
+                           int64_t count, std::byte* copy = nullptr) {
+  exchange().combine(dtype, reduce == Reduce::max, out, pieces, count, copy);
+}
 }  // namespace trident

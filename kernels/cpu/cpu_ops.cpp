@@ -1,4 +1,4 @@
-// The table of one instruction set: of all that is compiled for the set, only the function that makes it is seen outside.
+// The table of one instruction set. Of all that is compiled for the set, only kernels() is seen outside.
 #include "kernels/check.h"
 #include "kernels/cpu/families.h"
 
@@ -137,8 +137,8 @@ class CpuOps final : public Ops {
 }  // namespace
 
 template <>
-std::unique_ptr<Ops> make_ops<kCompiledIsa>() {
-  return std::make_unique<CpuOps>();
+Kernels kernels<kCompiledIsa>() {
+  return {[]() -> std::unique_ptr<Ops> { return std::make_unique<CpuOps>(); }, &kExchange};
 }
 
 }  // namespace trident::cpu

@@ -3,14 +3,21 @@
 
 #include <memory>
 
+#include "kernels/cpu/exchange.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/ops.h"
 
 namespace trident::cpu {
 
-/// The table of an instruction set (cpu_ops.cpp). Only for processors that have it.
+/// What is seen of an instruction set outside its own code (cpu_ops.cpp). Only for processors that have it.
+struct Kernels {
+  std::unique_ptr<Ops> (*make_ops)();
+  const Exchange* exchange;
+};
 template <CpuIsa>
-std::unique_ptr<Ops> make_ops();
+Kernels kernels();
+
+extern const Exchange kExchange;
 
 /// The GEMM front end, with the contract of Ops::gemm. Owns what it has prepared per shape; thread-safe.
 class Gemm {

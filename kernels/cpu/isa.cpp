@@ -39,6 +39,16 @@ CpuIsa examine() {
   return has_amx() ? CpuIsa::amx : CpuIsa::avx512_bf16;
 }
 
+cpu::Kernels chosen_kernels() {
+  switch (cpu_isa()) {
+    case CpuIsa::avx2: return cpu::kernels<CpuIsa::avx2>();
+    case CpuIsa::avx512: return cpu::kernels<CpuIsa::avx512>();
+    case CpuIsa::avx512_bf16: return cpu::kernels<CpuIsa::avx512_bf16>();
+    case CpuIsa::amx: break;
+  }
+  return cpu::kernels<CpuIsa::amx>();
+}
+
 }  // namespace
 
 const char* cpu_isa_name(CpuIsa isa) { return kNames[static_cast<size_t>(isa)]; }
@@ -72,14 +82,11 @@ std::string describe_cpu_isa() {
   return build_string(name, " (", kVariable, "; the best here is ", cpu_isa_name(best_cpu_isa()), ")");
 }
 
-std::unique_ptr<Ops> make_cpu_ops() {
-  switch (cpu_isa()) {
-    case CpuIsa::avx2: return cpu::make_ops<CpuIsa::avx2>();
-    case CpuIsa::avx512: return cpu::make_ops<CpuIsa::avx512>();
-    case CpuIsa::avx512_bf16: return cpu::make_ops<CpuIsa::avx512_bf16>();
-    case CpuIsa::amx: break;
-  }
-  return cpu::make_ops<CpuIsa::amx>();
+std::unique_ptr<Ops> make_cpu_ops() { return chosen_kernels().make_ops(); }
+
+const Exchange& exchange() {
+  static const Exchange& chosen = *chosen_kernels().exchange;
+  return chosen;
 }
 
 }  // namespace trident

@@ -1,21 +1,26 @@
 // Sums stay in registers while all pieces pass: one read of every piece, one write of the result.
-#include "core/comm/combine.h"
+#include "kernels/cpu/exchange.h"
 
 #include <cstring>
 
 #include "core/base/error.h"
+#include "kernels/cpu/families.h"
 #include "kernels/cpu/simd.h"
 
-namespace trident {
+namespace trident::cpu {
 namespace {
+
+constexpr size_t kLine = 64;
+/// How far ahead of writing lines that another core's cache holds they are asked for. It gains a tenth.
+constexpr size_t kAskAheadBytes = 1024;
 
 constexpr int kVectors = 4;
 
 /// A block of elements of T as kVectors vectors of sums: its size, load and store, which round as the scalar types do.
 template <class T>
 struct Block {
-  static constexpr int kLanes = sizeof(cpu::VecF) / sizeof(T), kSize = kVectors * kLanes;
-  typedef T Vec __attribute__((vector_size(sizeof(cpu::VecF))));
+  static constexpr int kLanes = sizeof(VecF) / sizeof(T), kSize = kVectors * kLanes;
+  typedef T Vec __attribute__((vector_size(sizeof(VecF))));
   static void load(const T* p, Vec* v) {
     for (int i = 0; i < kVectors; ++i) {
       Vec x;  // a copy straight into v would keep v in memory
@@ -32,39 +37,39 @@ struct Block {
 };
 template <>
 struct Block<f16> {
-  static constexpr int kSize = kVectors * cpu::kLanes;
-  using Vec = cpu::VecF;
+  static constexpr int kSize = kVectors * kLanes;
+  using Vec = VecF;
   static void load(const f16* p, Vec* v) {
-    for (int i = 0; i < kVectors; ++i) v[i] = cpu::load(p + i * cpu::kLanes);
+    for (int i = 0; i < kVectors; ++i) v[i] = cpu::load(p + i * kLanes);
   }
   static void store(f16* p, const Vec* v) {
-    for (int i = 0; i < kVectors; ++i) cpu::store(p + i * cpu::kLanes, v[i]);
+    for (int i = 0; i < kVectors; ++i) cpu::store(p + i * kLanes, v[i]);
   }
 };
 /// Even and odd elements apart: no element changes its lane. (Not simd.h's store: the instruction behind it loses
 /// denormals, which the scalar tail would keep.)
 template <>
 struct Block<bf16> {
-  static constexpr int kSize = kVectors * cpu::kLanes;
-  using Vec = cpu::VecF;
+  static constexpr int kSize = kVectors * kLanes;
+  using Vec = VecF;
   static void load(const bf16* p, Vec* v) {
     for (int i = 0; i < kVectors; i += 2) {
-      cpu::VecU pair;
-      std::memcpy(&pair, p + i * cpu::kLanes, sizeof pair);
+      VecU pair;
+      std::memcpy(&pair, p + i * kLanes, sizeof pair);
       v[i] = (Vec)(pair << 16);
       v[i + 1] = (Vec)(pair & 0xffff0000u);
     }
   }
   static void store(bf16* p, const Vec* v) {
     for (int i = 0; i < kVectors; i += 2) {
-      const cpu::VecU pair = (rounded(v[i]) >> 16) | (rounded(v[i + 1]) & 0xffff0000u);
-      std::memcpy(static_cast<void*>(p + i * cpu::kLanes), &pair, sizeof pair);
+      const VecU pair = (rounded(v[i]) >> 16) | (rounded(v[i + 1]) & 0xffff0000u);
+      std::memcpy(static_cast<void*>(p + i * kLanes), &pair, sizeof pair);
     }
   }
 
  private:
-  static cpu::VecU rounded(Vec v) {
-    const cpu::VecU u = (cpu::VecU)v;
+  static VecU rounded(Vec v) {
+    const VecU u = (VecU)v;
     return v != v ? u | 0x400000u : u + 0x7fffu + ((u >> 16) & 1u);
   }
 };
@@ -99,7 +104,7 @@ void combine_as(std::byte* out_bytes, std::span<const std::byte* const> pieces, 
     }
     Block<T>::store(out + at, sum);
     if (copy == nullptr) continue;
-    for (size_t line = 0; line < Block<T>::kSize * sizeof(T); line += 64) {
+    for (size_t line = 0; line < Block<T>::kSize * sizeof(T); line += kLine) {
       __builtin_prefetch(reinterpret_cast<std::byte*>(copy + at) + kAskAheadBytes + line, 1);
     }
     Block<T>::store(copy + at, sum);
@@ -113,23 +118,47 @@ void combine_as(std::byte* out_bytes, std::span<const std::byte* const> pieces, 
 }
 
 template <class T, class Sum>
-void combine(Reduce reduce, std::byte* out, std::span<const std::byte* const> pieces, int64_t count, std::byte* copy) {
-  reduce == Reduce::sum ? combine_as<T, Sum>(out, pieces, count, copy, Add{})
-                        : combine_as<T, Sum>(out, pieces, count, copy, Max{});
+void combine_pieces(bool maximum, std::byte* out, std::span<const std::byte* const> pieces, int64_t count,
+                    std::byte* copy) {
+  maximum ? combine_as<T, Sum>(out, pieces, count, copy, Max{}) : combine_as<T, Sum>(out, pieces, count, copy, Add{});
 }
 
-}  // namespace
-
-void combine_pieces(DType dtype, Reduce reduce, std::byte* out, std::span<const std::byte* const> pieces, int64_t count,
-                    std::byte* copy) {
+void combine(DType dtype, bool maximum, std::byte* out, std::span<const std::byte* const> pieces, int64_t count,
+             std::byte* copy) {
   switch (dtype) {
-    case DType::f32: return combine<float, float>(reduce, out, pieces, count, copy);
-    case DType::bf16: return combine<bf16, float>(reduce, out, pieces, count, copy);
-    case DType::f16: return combine<f16, float>(reduce, out, pieces, count, copy);
-    case DType::f64: return combine<double, double>(reduce, out, pieces, count, copy);
-    case DType::i64: return combine<int64_t, int64_t>(reduce, out, pieces, count, copy);
+    case DType::f32: return combine_pieces<float, float>(maximum, out, pieces, count, copy);
+    case DType::bf16: return combine_pieces<bf16, float>(maximum, out, pieces, count, copy);
+    case DType::f16: return combine_pieces<f16, float>(maximum, out, pieces, count, copy);
+    case DType::f64: return combine_pieces<double, double>(maximum, out, pieces, count, copy);
+    case DType::i64: return combine_pieces<int64_t, int64_t>(maximum, out, pieces, count, copy);
     default: ensure(false, "reductions know f32, bf16, f16, f64 and i64");
   }
 }
 
-}  // namespace trident
+void copy_rest(std::byte* to, const std::byte* from, size_t bytes) {
+  if (bytes > 0) std::memcpy(to, from, bytes);  // nothing may be at no address
+}
+
+void copy_to_stage(std::byte* to, const std::byte* from, size_t bytes) {
+  size_t at = 0;
+  for (; at + kLine <= bytes; at += kLine) {
+    __builtin_prefetch(to + at + kAskAheadBytes, 1);
+    std::memcpy(to + at, from + at, kLine);
+  }
+  copy_rest(to + at, from + at, bytes - at);
+}
+
+void copy_from_stage(std::byte* to, const std::byte* from, size_t bytes, const std::byte* next) {
+  size_t at = 0;
+  for (; at + kLine <= bytes; at += kLine) {
+    __builtin_prefetch(next + at, 0, 2);
+    std::memcpy(to + at, from + at, kLine);
+  }
+  copy_rest(to + at, from + at, bytes - at);
+}
+
+}  // namespace
+
+const Exchange kExchange = {combine, copy_to_stage, copy_from_stage};
+
+}  // namespace trident::cpu
