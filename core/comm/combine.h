@@ -7,7 +7,7 @@
 
 #include "core/base/dtype.h"
 #include "core/comm/communicator.h"
-#include "kernels/cpu/exchange.h"
+#include "kernels/cpu/combine.h"
 
 namespace trident {
 
@@ -17,6 +17,6 @@ namespace trident {
 /// holds. Throws InternalError for other dtypes.
 inline void combine_pieces(DType dtype, Reduce reduce, std::byte* out, std::span<const std::byte* const> pieces,
                            int64_t count, std::byte* copy = nullptr) {
-  exchange().combine(dtype, reduce == Reduce::max, out, pieces, count, copy);
+  combine_function()(dtype, reduce == Reduce::max, out, pieces, count, copy);
 }
 }  // namespace trident

@@ -7,7 +7,6 @@
 
 #include "core/base/error.h"
 #include "core/comm/combine.h"
-#include "kernels/cpu/exchange.h"
 
 namespace trident {
 namespace {
@@ -23,6 +22,26 @@ size_t round_down(size_t bytes, size_t unit) { return bytes / unit * unit; }
 
 void copy_bytes(std::byte* to, const std::byte* from, size_t bytes) {
   if (bytes > 0) std::memcpy(to, from, bytes);  // nothing may be at no address
+}
+
+/// Into memory that the cache of another rank's core holds, from its last reading.
+void copy_to_stage(std::byte* to, const std::byte* from, size_t bytes) {
+  size_t at = 0;
+  for (; at + kLine <= bytes; at += kLine) {
+    __builtin_prefetch(to + at + kAskAheadBytes, 1);
+    std::memcpy(to + at, from + at, kLine);
+  }
+  copy_bytes(to + at, from + at, bytes - at);
+}
+
+/// Out of another rank's area, which leaves the memory idle: time to fetch what is staged `bytes` next.
+void copy_from_stage(std::byte* to, const std::byte* from, size_t bytes, const std::byte* next) {
+  size_t at = 0;
+  for (; at + kLine <= bytes; at += kLine) {
+    __builtin_prefetch(next + at, 0, 2);
+    std::memcpy(to + at, from + at, kLine);
+  }
+  copy_bytes(to + at, from + at, bytes - at);
 }
 
 }  // namespace
@@ -88,7 +107,7 @@ void SharedStage::all_reduce_at_once(std::byte* inout, int64_t count, DType dtyp
                                      const GiveUp& give_up) {
   begin_turn();
   wait_to_write(give_up);
-  exchange().copy_to_stage(area(rank_), inout, static_cast<size_t>(count) * dtype_bytes(dtype));
+  copy_to_stage(area(rank_), inout, static_cast<size_t>(count) * dtype_bytes(dtype));
   post();
   wait_for_all(give_up);
   for (int i = 0; i < size_; ++i) pieces_[static_cast<size_t>(i)] = i == rank_ ? inout : area(i);
@@ -105,7 +124,7 @@ void SharedStage::all_reduce_turn(std::byte* inout, int64_t count, DType dtype, 
 
   begin_turn();
   wait_to_write(give_up);
-  for (int i = 1; i < size_; ++i) exchange().copy_to_stage(slot(rank_, peer_at(i)), part(peer_at(i)), bytes(peer_at(i)));
+  for (int i = 1; i < size_; ++i) copy_to_stage(slot(rank_, peer_at(i)), part(peer_at(i)), bytes(peer_at(i)));
   post();
   wait_for_all(give_up);
   for (int i = 0; i < size_; ++i) pieces_[static_cast<size_t>(i)] = i == rank_ ? part(i) : slot(i, rank_);
@@ -114,7 +133,7 @@ void SharedStage::all_reduce_turn(std::byte* inout, int64_t count, DType dtype, 
   for (int i = 1; i < size_; ++i) {
     const int peer = peer_at(i);
     wait_for(peer, give_up);
-    exchange().copy_from_stage(part(peer), slot(peer, peer), bytes(peer), part(peer) + static_cast<size_t>(count) * element);
+    copy_from_stage(part(peer), slot(peer, peer), bytes(peer), part(peer) + static_cast<size_t>(count) * element);
   }
 }
 
@@ -130,7 +149,7 @@ void SharedStage::reduce_scatter(std::byte* own, const std::byte* full, const Pa
     wait_to_write(give_up);
     for (int i = 1; i < size_; ++i) {
       const int peer = peer_at(i);
-      exchange().copy_to_stage(slot(rank_, peer), piece(peer), static_cast<size_t>(length(peer)) * element);
+      copy_to_stage(slot(rank_, peer), piece(peer), static_cast<size_t>(length(peer)) * element);
     }
     post();
     wait_for_all(give_up);
@@ -150,7 +169,7 @@ void SharedStage::all_gather(std::span<const std::span<std::byte>> blocks, const
     };
     begin_turn();
     wait_to_write(give_up);
-    exchange().copy_to_stage(area(rank_), piece(rank_).data(), piece(rank_).size());
+    copy_to_stage(area(rank_), piece(rank_).data(), piece(rank_).size());
     post();
     for (int i = 1; i < size_; ++i) {
       const int peer = peer_at(i);
@@ -166,7 +185,7 @@ void SharedStage::broadcast(std::span<std::byte> inout, int root, const GiveUp& 
     begin_turn();
     if (rank_ == root) {
       wait_to_write(give_up);
-      exchange().copy_to_stage(area(root), piece.data(), piece.size());
+      copy_to_stage(area(root), piece.data(), piece.size());
     }
     post();
     if (rank_ == root) continue;

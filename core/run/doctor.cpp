@@ -19,6 +19,7 @@
 #include "core/base/format.h"
 #include "core/comm/launch.h"
 #include "core/comm/mpi_session.h"
+#include "kernels/cpu/isa.h"
 
 namespace trident {
 namespace {
@@ -53,16 +54,14 @@ Finding examine_processor() {
   CPU_ZERO(&set);
   const int allowed = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
   const long cores = sysconf(_SC_NPROCESSORS_ONLN);
-  std::string instructions = "SSE2";
-  if (__builtin_cpu_supports("avx2")) instructions = "AVX2";
-  if (__builtin_cpu_supports("avx512f")) instructions = "AVX-512";
-  if (__builtin_cpu_supports("avx512bf16")) instructions += " with bf16";
   Finding finding{State::good, "processor",
-                  build_string(cpu_model(), ", ", allowed, " of ", cores, " cores for this process, ", instructions),
-                  ""};
-  if (instructions == "SSE2") {
-    finding.state = State::note;
-    finding.fix = "without AVX2 the CPU device runs at a quarter of its speed";
+                  build_string(cpu_model(), ", ", allowed, " of ", cores, " cores for this process, kernels for "), ""};
+  try {
+    finding.found += describe_cpu_isa();
+  } catch (const UserError& error) {
+    finding.state = State::problem;
+    finding.found += cpu_isa_name(best_cpu_isa());
+    finding.fix = error.what();
   }
   return finding;
 }

@@ -26,6 +26,7 @@
 #include "core/train/flops.h"
 #include "core/train/metrics.h"
 #include "core/train/profile.h"
+#include "kernels/cpu/isa.h"
 #include "kernels/cpu/peak.h"
 
 namespace trident {
@@ -47,6 +48,7 @@ class Trainer {
  private:
   bool root() const { return world_.rank() == 0; }
   void refuse_occupied_directory();
+  void refuse_mixed_processors();
   std::string choose_checkpoint();
   void start();
   double gemm_peak(double seconds);
@@ -85,6 +87,18 @@ void Trainer::refuse_occupied_directory() {
   }
 }
 
+// Sums round differently with each instruction set: copies of a weight on several ranks would drift apart.
+void Trainer::refuse_mixed_processors() {
+  if (config_.device != DeviceKind::cpu && config_.zero.offload == Offload::none) return;
+  const auto mine = static_cast<double>(cpu_isa());
+  const auto name = [](double isa) { return cpu_isa_name(static_cast<CpuIsa>(static_cast<int>(isa))); };
+  const double most = world_reduce(mine, Reduce::max), least = -world_reduce(-mine, Reduce::max);
+  if (least == most) return;
+  throw UserError(build_string("some ranks compute with ", name(most), ", some with ", name(least),
+                               ", and their copies of the weights would drift apart: give all the same, ",
+                               "mpirun -x TRIDENT_CPU_ISA=", name(least)));
+}
+
 // Which checkpoint to start from; "" for fresh weights. Says what it skipped.
 std::string Trainer::choose_checkpoint() {
   if (options_.resume == "none") return "";
@@ -98,6 +112,7 @@ std::string Trainer::choose_checkpoint() {
 void Trainer::start() {
   const auto begin = Clock::now();
   run_ = std::make_unique<Run>(config_, world_);
+  refuse_mixed_processors();
   if (config_.log.profile) profiler_ = std::make_unique<Profiler>();
   if (options_.resume == "none") refuse_occupied_directory();
   // From here on the run directory is ours: whatever was refused above left no trace.
@@ -111,6 +126,7 @@ void Trainer::start() {
   if (const std::string transport = describe_transport(run_->grid()); !transport.empty()) {
     log::info("collectives: " + transport);
   }
+  if (config_.device == DeviceKind::cpu) log::info("processor: kernels for " + describe_cpu_isa());
   for (const std::string& note : notes_) log::info(note);
   if (const std::string attention = run_->describe_attention(); !attention.empty()) {
     log::info("attention: " + attention);

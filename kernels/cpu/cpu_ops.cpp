@@ -138,7 +138,7 @@ class CpuOps final : public Ops {
 
 template <>
 Kernels kernels<kCompiledIsa>() {
-  return {[]() -> std::unique_ptr<Ops> { return std::make_unique<CpuOps>(); }, &kExchange};
+  return {[]() -> std::unique_ptr<Ops> { return std::make_unique<CpuOps>(); }, &combine};
 }
 
 }  // namespace trident::cpu

@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "kernels/cpu/exchange.h"
+#include "kernels/cpu/combine.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/ops.h"
 
@@ -12,12 +12,12 @@ namespace trident::cpu {
 /// What is seen of an instruction set outside its own code (cpu_ops.cpp). Only for processors that have it.
 struct Kernels {
   std::unique_ptr<Ops> (*make_ops)();
-  const Exchange* exchange;
+  CombineFunction* combine;
 };
 template <CpuIsa>
 Kernels kernels();
 
-extern const Exchange kExchange;
+CombineFunction combine;
 
 /// The GEMM front end, with the contract of Ops::gemm. Owns what it has prepared per shape; thread-safe.
 class Gemm {

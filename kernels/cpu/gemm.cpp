@@ -121,7 +121,8 @@ void run_onednn(const Entry& entry, const dnnl::engine& engine, const GemmArgs& 
   stream.wait();
 }
 
-/// Keeps oneDNN to our own instruction set, which may not be the machine's best. Once oneDNN has begun it stays as it is.
+/// Keeps oneDNN to our own instruction set, which may not be the machine's best. Once oneDNN has begun it stays as it
+/// is.
 void limit_onednn() {
   if (kCompiledIsa == CpuIsa::amx) return;
   constexpr dnnl::cpu_isa kLimits[] = {dnnl::cpu_isa::avx2, dnnl::cpu_isa::avx512_core,

@@ -84,8 +84,8 @@ std::string describe_cpu_isa() {
 
 std::unique_ptr<Ops> make_cpu_ops() { return chosen_kernels().make_ops(); }
 
-const Exchange& exchange() {
-  static const Exchange& chosen = *chosen_kernels().exchange;
+CombineFunction& combine_function() {
+  static CombineFunction& chosen = *chosen_kernels().combine;
   return chosen;
 }
 

@@ -1,6 +1,6 @@
-// Instruction sets. The kernels of this folder are compiled once for each (CMakeLists.txt says with which options); what
-// computes is chosen when the program runs. isa.cpp, peak.cpp and zero.cpp are compiled once, like the rest of Trident:
-// for processors with AVX2.
+// Instruction sets. The kernels of this folder are compiled once for each (CMakeLists.txt says with which options);
+// what computes is chosen when the program runs. isa.cpp, peak.cpp and zero.cpp are compiled once, like the rest of
+// Trident: for processors with AVX2.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,5 @@
 # The kernels of the CPU device, compiled once for each instruction set of kernels/cpu/isa.h. The sets' options ask for no
-# more than isa.cpp asks the processor for. (prfchw: asking for a line in order to write it, which doubles what two ranks
-# exchange; every AVX-512 processor does it, and Haswell takes it for nothing to do.)
+# more than isa.cpp asks the processor for. (For prfchw see trident_comm.)
 set(TRIDENT_CPU_ISAS avx2 avx512 avx512_bf16 amx)
 set(trident_avx2_options -march=x86-64-v3 -mprfchw)
 set(trident_avx512_options -march=x86-64-v4 -mprfchw)

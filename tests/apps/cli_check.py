@@ -310,6 +310,29 @@ class CliChecks:
         self.expect("bench of one rank", 1, "bench", "comm", err=["mpirun -n 2"])
         self.expect("bench of a GPU without one", 1, "bench", "--device", "cuda", err=["device: cuda"])
 
+    def instruction_sets(self):
+        """The same losses with every instruction set of this machine: in f32 but for rounding, in bf16 roughly."""
+        environment = self.place.environment
+        environment["TRIDENT_CPU_ISA"] = "none"
+        result = self.expect("unknown instruction set", 1, "bench", "--tiny", err=["TRIDENT_CPU_ISA=none is not known"])
+        self.expect("doctor, unknown instruction set", 1, "doctor", out=[r"PROBLEM  processor .*\n *-> TRIDENT_CPU_ISA=none"])
+        sets = re.search(r"it can be ([^;]*);", result.err).group(1).split(", ")
+        for precision, tolerance in ("fp32", 1e-4), ("bf16", 2**-6):
+            losses = {}
+            for name in sets:
+                environment["TRIDENT_CPU_ISA"] = name
+                what, out = f"{precision} with {name}", f"run-{precision}-{name}"
+                self.expect(what, 0, "train", "tiny.yaml", "--set", f"train.precision={precision}", "--set", f"out={out}",
+                            ranks=RANKS, err=[f"processor: kernels for {name}"])
+                losses[name] = [line["loss"] for line in self.place.metrics(out)]
+                worst = max(abs(a - b) for a, b in zip(losses[name], losses[sets[0]]))
+                self.checks.that(f"{what}: the losses of {sets[0]}", len(losses[name]) == 6 and worst < tolerance, losses)
+        del environment["TRIDENT_CPU_ISA"]
+        if len(sets) > 1:
+            other = [":", "-n", "1", "-x", "TRIDENT_CPU_ISA=avx2", self.place.binary, "train", "tiny.yaml", "--set", "out=never"]
+            result = self.expect("two instruction sets", 1, "train", "tiny.yaml", "--set", "out=never", *other, ranks=3)
+            self.told_once("two instruction sets", result, f"with {sets[-1]}, some with avx2.*-x TRIDENT_CPU_ISA=avx2")
+
     def all(self):
         self.arguments()
         self.data()
@@ -318,6 +341,7 @@ class CliChecks:
         self.memory()
         self.recompute()
         self.bench()
+        self.instruction_sets()
         self.mistakes()
         self.train()
         self.profile()

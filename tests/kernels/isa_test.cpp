@@ -30,7 +30,8 @@ TEST_CASE("an instruction set that is unknown or not there is refused with those
         "TRIDENT_CPU_ISA=avx512_bf16: this machine does not have it; it can be avx2, avx512; unset: avx512");
   CHECK(message("avx", CpuIsa::amx) ==
         "TRIDENT_CPU_ISA=avx is not known; it can be avx2, avx512, avx512_bf16, amx; unset: amx");
-  CHECK(message("amx", CpuIsa::avx2) == "TRIDENT_CPU_ISA=amx: this machine does not have it; it can be avx2; unset: avx2");
+  CHECK(message("amx", CpuIsa::avx2) ==
+        "TRIDENT_CPU_ISA=amx: this machine does not have it; it can be avx2; unset: avx2");
 }
 
 TEST_CASE("what this machine has, it has every time it is asked") {

@@ -1,5 +1,5 @@
 // Sums stay in registers while all pieces pass: one read of every piece, one write of the result.
-#include "kernels/cpu/exchange.h"
+#include "kernels/cpu/combine.h"
 
 #include <cstring>
 
@@ -9,10 +9,6 @@
 
 namespace trident::cpu {
 namespace {
-
-constexpr size_t kLine = 64;
-/// How far ahead of writing lines that another core's cache holds they are asked for. It gains a tenth.
-constexpr size_t kAskAheadBytes = 1024;
 
 constexpr int kVectors = 4;
 
@@ -104,7 +100,7 @@ void combine_as(std::byte* out_bytes, std::span<const std::byte* const> pieces, 
     }
     Block<T>::store(out + at, sum);
     if (copy == nullptr) continue;
-    for (size_t line = 0; line < Block<T>::kSize * sizeof(T); line += kLine) {
+    for (size_t line = 0; line < Block<T>::kSize * sizeof(T); line += 64) {
       __builtin_prefetch(reinterpret_cast<std::byte*>(copy + at) + kAskAheadBytes + line, 1);
     }
     Block<T>::store(copy + at, sum);
@@ -123,6 +119,8 @@ void combine_pieces(bool maximum, std::byte* out, std::span<const std::byte* con
   maximum ? combine_as<T, Sum>(out, pieces, count, copy, Max{}) : combine_as<T, Sum>(out, pieces, count, copy, Add{});
 }
 
+}  // namespace
+
 void combine(DType dtype, bool maximum, std::byte* out, std::span<const std::byte* const> pieces, int64_t count,
              std::byte* copy) {
   switch (dtype) {
@@ -134,31 +132,5 @@ void combine(DType dtype, bool maximum, std::byte* out, std::span<const std::byt
     default: ensure(false, "reductions know f32, bf16, f16, f64 and i64");
   }
 }
-
-void copy_rest(std::byte* to, const std::byte* from, size_t bytes) {
-  if (bytes > 0) std::memcpy(to, from, bytes);  // nothing may be at no address
-}
-
-void copy_to_stage(std::byte* to, const std::byte* from, size_t bytes) {
-  size_t at = 0;
-  for (; at + kLine <= bytes; at += kLine) {
-    __builtin_prefetch(to + at + kAskAheadBytes, 1);
-    std::memcpy(to + at, from + at, kLine);
-  }
-  copy_rest(to + at, from + at, bytes - at);
-}
-
-void copy_from_stage(std::byte* to, const std::byte* from, size_t bytes, const std::byte* next) {
-  size_t at = 0;
-  for (; at + kLine <= bytes; at += kLine) {
-    __builtin_prefetch(next + at, 0, 2);
-    std::memcpy(to + at, from + at, kLine);
-  }
-  copy_rest(to + at, from + at, bytes - at);
-}
-
-}  // namespace
-
-const Exchange kExchange = {combine, copy_to_stage, copy_from_stage};
 
 }  // namespace trident::cpu
