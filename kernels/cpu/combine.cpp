@@ -80,7 +80,7 @@ struct Max {
   // Once NaN, always NaN: a reduction that lost one would hide a diverged rank.
   template <class V>
   V operator()(V a, V b) const {
-    return (b > a) | (b != b) ? b : a;
+    return ((b > a) | (b != b)) ? b : a;
   }
 };
 

@@ -22,6 +22,8 @@ foreach(isa IN LISTS TRIDENT_CPU_ISAS)
   target_compile_options(trident_${isa}_options INTERFACE ${trident_${isa}_options})
   add_library(trident_cpu_${isa} OBJECT ${trident_isa_sources})
   target_compile_definitions(trident_cpu_${isa} PRIVATE TRIDENT_CPU_ISA=${isa})
+  # A unique symbol would stay visible: unoptimised, a constant of one set could be read by another.
+  target_compile_options(trident_cpu_${isa} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
   target_link_libraries(trident_cpu_${isa} PRIVATE trident_base DNNL::dnnl OpenMP::OpenMP_CXX trident_${isa}_options)
   set(object ${CMAKE_BINARY_DIR}/trident_cpu_${isa}.o)
   add_custom_command(OUTPUT ${object} COMMAND_EXPAND_LISTS VERBATIM DEPENDS $<TARGET_OBJECTS:trident_cpu_${isa}>
