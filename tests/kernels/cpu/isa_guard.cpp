@@ -10,7 +10,8 @@
 
 namespace {
 
-/// Before any code of the set runs, static initialisers included. (Inline functions of the library may be the set's, too.)
+/// Before any code of the set runs, static initialisers included. (Inline functions of the library may be the set's,
+/// too.)
 __attribute__((constructor(101))) void require_instruction_set() {
   const char* const wanted = program_invocation_short_name + std::strlen("test_cpu_");
   for (int isa = 0; isa <= static_cast<int>(trident::best_cpu_isa()); ++isa) {
