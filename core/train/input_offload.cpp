@@ -23,9 +23,9 @@ InputOffload::Buffer& InputOffload::take() {
 }
 
 Tensor InputOffload::keep(Tensor y_RD, Stream stream) {
+  // (What was fetched into it came before free, which is of the stream that waited for it.)
   Buffer& buffer = take();
   device_.wait(stream, buffer.free);
-  device_.wait(stream, buffer.filled);
   const Tensor kept = over(buffer, y_RD);
   device_.copy(kept, y_RD, stream);
   return kept;

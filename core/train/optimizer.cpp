@@ -128,11 +128,10 @@ void Optimizer::initialize(uint64_t seed, Stream stream) {
 
 void Optimizer::square_on_host(Stream stream) {
   const Stream host = device_.stream(Role::host);
-  device_.wait(host, host_squares_read_);
+  // Gradients that the processor has waited for came after the last copy.
   device_.on_host([this] { square(device_.host_ops(), {}, store_.segments(), host_squares_S_, {}); });
   device_.wait(stream, device_.record(host));
   device_.copy(squares_S_, host_squares_S_, stream);
-  host_squares_read_ = device_.record(stream);
 }
 
 void Optimizer::reduce(const StepLoss& mine, bool stop, Communicator& world, Stream stream) {

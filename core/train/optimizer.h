@@ -80,7 +80,6 @@ class Optimizer {
   Tensor block_S_;                          // i32: the block of a segment, -1 when another rank counts it
   Tensor control_4_;                        // f32
   Tensor host_squares_S_, host_control_4_;  // with offload: the same in pinned memory
-  Event host_squares_read_;
   Tensor sum_scratch_;
   std::array<Report, kInFlight> reports_;
   size_t submitted_ = 0, read_ = 0;  // reports

@@ -174,9 +174,7 @@ std::vector<OptimizerState::Piece> OptimizerState::pieces_for_host(size_t index)
 
 void OptimizerState::update_on_host(const Visit& visit, bool changes, Stream stream) {
   const Stream host = device_.stream(Role::host);
-  const Event before = device_.record(stream);
-  device_.wait(host, before);
-  device_.wait(device_.stream(Role::upload), before);
+  device_.wait(host, device_.record(stream));
   // With a file the calling thread drives the reads, which must not overtake an update still to come.
   if (file_) device_.synchronize(host);
   for (size_t i = 0; i < chunks_.size(); ++i) {
@@ -216,7 +214,7 @@ void OptimizerState::finish_chunk(size_t index, bool changed) {
   Event there = stage.written;
   if (!store_.options().offload_parameters) {
     const Stream upload = device_.stream(Role::upload);
-    device_.wait(upload, stage.written);
+    device_.wait(upload, stage.written);  // and with it for what the processor waited for: the old weights' last use
     store_.before_write(chunk.block->block, upload);
     for (const Piece& piece : pieces_of(index, over(stage, chunk))) {
       const int64_t n = piece.weight.numel();
