@@ -5,8 +5,8 @@ is intact, and the same command on a good disk goes on from it with the losses o
     disk_check.py MPIEXEC TRIDENT
 
 The scratch files have no name; they are reached through /proc/PID/fd, and bit errors are all over them, again and again,
-until the run reads one. Space is reserved at the start, so a limit of file sizes set on the running process stands for a
-full disk (EFBIG for ENOSPC).
+until the run reads one; so are short reads, of a file cut to nothing. Space is reserved at the start, so a limit of file
+sizes set on the running process stands for a full disk (EFBIG for ENOSPC).
 """
 
 import os
@@ -25,12 +25,22 @@ SETTINGS = ["parallel.pipeline=1", "parallel.data=1", "zero.stage=3", "zero.offl
 DIFFERS = "is not what was written there: its checksum differs"
 
 
-def damage(pid, name):
-    """Overwrites a nameless file of a process."""
+def scratch_file(pid, name):
+    """The nameless file of a process, opened."""
     for link in pathlib.Path(f"/proc/{pid}/fd").iterdir():
         if f"/nvme/trident-{name}" in os.readlink(link):
-            with open(link, "r+b", buffering=0) as file:
-                file.write(b"\x5a" * os.fstat(file.fileno()).st_size)
+            return open(link, "r+b", buffering=0)
+    raise FileNotFoundError(name)
+
+
+def damage(pid, name):
+    with scratch_file(pid, name) as file:
+        file.write(b"\x5a" * os.fstat(file.fileno()).st_size)
+
+
+def shorten(pid, _):
+    with scratch_file(pid, "state") as file:
+        file.truncate(0)
 
 
 def fill(pid, _):
@@ -38,6 +48,8 @@ def fill(pid, _):
 
 
 FAULTS = (("state", damage, rf"trident-state.* {DIFFERS}"), ("parameters", damage, rf"trident-parameters.* {DIFFERS}"),
+          # (A write behind the new end makes zeros of what is before it.)
+          ("short", shorten, f"read chunk .* no progress in .* attempts|trident-state.* {DIFFERS}"),
           ("full", fill, "cannot write chunk .*: File too large .free space there"))
 
 

@@ -46,6 +46,8 @@ GRIDS = {
                           "zero.offload=host", "model.layers=3"]),
     "1x1x2-offload3": (2, ["parallel.data=2", "zero.stage=3", "zero.offload=host", "zero.offload_parameters=host",
                            "model.layers=3"]),
+    "1x1x2-nvme3": (2, ["parallel.data=2", "zero.stage=3", "zero.offload=nvme", "zero.nvme_path=nvme",
+                        "zero.offload_parameters=nvme", "model.layers=3"]),
     "1x1x2-delayed": (2, ["parallel.data=2", "zero.stage=2", "zero.offload=nvme", "zero.nvme_path=nvme",
                           "zero.delayed_update=true", "model.layers=3"]),
     "2x1x2-zero3": (4, ["parallel.pipeline=2", "parallel.data=2", "zero.stage=3"]),
@@ -70,11 +72,13 @@ def worst_difference(losses, others):
 class SimtChecks:
     def __init__(self, place, options):
         self.place, self.options, self.checks = place, options, Checks()
+        self.exact = {}  # the CPU device's losses in fp32, by model and grid
         options.simt = str(pathlib.Path(options.simt).resolve())
 
-    def policies(self, grid):
-        """Each wait is checked in any order, so one is enough for what ZeRO, recomputation and offload move and when."""
-        return self.options.policies[-1:] if "-" in grid else self.options.policies
+    def policies(self, precision, grid):
+        """Each wait is checked in any order, so one is enough for what ZeRO, recomputation and offload move and when; and
+        whatever is moved, it is with the same waits in both precisions."""
+        return self.options.policies if precision == "fp32" and "-" not in grid else self.options.policies[-1:]
 
     def losses(self, binary, model, precision, grid, device, policy=None):
         ranks, overrides = GRIDS[grid]
@@ -102,20 +106,20 @@ class SimtChecks:
         for override in overrides:
             arguments += ["--set", override]
         result = self.place.run(*arguments)
-        run = self.place.path / f"run-{model}-{precision}-{grid}-{self.options.device}-{self.policies(grid)[0]}"
+        run = self.place.path / f"run-{model}-{precision}-{grid}-{self.options.device}-{self.policies(precision, grid)[0]}"
         allocated = (run / "plan.txt").read_text().split("\nmemory:")[0]
         self.checks.that(f"{run.name}: its plan is what it allocated", allocated.strip() in result.out,
                          f"{result}\nallocated:\n{allocated}")
 
     def compare(self, model, precision, grid):
         cpu, _ = self.losses(self.place.binary, model, precision, grid, "cpu")
-        if cpu is None:
+        if precision == "fp32":
+            self.exact[model, grid] = cpu
+        exact = self.exact[model, grid]
+        if cpu is None or exact is None:
             return
-        bound = FP32_BOUND
-        if precision == "bf16":
-            exact, _ = self.losses(self.place.binary, model, "fp32", grid, "cpu", "yardstick")
-            bound = BF16_FACTOR * worst_difference(cpu, exact)[0]
-        for policy in self.policies(grid):
+        bound = FP32_BOUND if precision == "fp32" else BF16_FACTOR * worst_difference(cpu, exact)[0]
+        for policy in self.policies(precision, grid):
             simt, result = self.losses(self.options.simt, model, precision, grid, self.options.device, policy)
             if simt is None:
                 continue
@@ -145,7 +149,9 @@ def main():
     parser.add_argument("simt")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--device", choices=("simt", "cuda"), default="simt")
-    parser.add_argument("--grids", nargs="+", choices=GRIDS, default=["alone", "alone-offload", "1x1x2-offload3", "1x1x2-delayed", "1x1x2-zero2", "1x1x2-zero3", "1x2x1-redo", "2x2x2"])
+    parser.add_argument("--grids", nargs="+", choices=GRIDS,
+                        default=["alone", "alone-offload", "1x1x2-offload3", "1x1x2-nvme3", "1x1x2-delayed", "1x1x2-zero2",
+                                 "1x1x2-zero3", "1x2x1-redo", "2x2x2"])
     parser.add_argument("--policies", nargs="+", choices=POLICIES)
     options = parser.parse_args()
     options.policies = options.policies or (POLICIES if options.device == "simt" else ["lazy"])
