@@ -6,8 +6,8 @@ emulated tests, which must notice.
 
 All mutants are compiled at once, into a copy of the sources under build/mutation: each mutated place asks at run time
 whether it is the chosen one (TRIDENT_MUTANT). Kernels run the case list of their families under the checked emulator,
-the long families first a few cases that reach every line, and the tests that count work; host code runs the device's
-tests and tests/apps/simt_life_check.py on eight ranks, twice.
+the long families first a few cases that reach every line, and the tests that count work; host code runs the tests
+of tests/simt/device and tests/apps/simt_life_check.py, twice.
 A mutant counts as caught when its test fails, reports or hangs. The last lines list the survivors, with the reason where
 one is known: it is then equivalent, and counts neither way; the exit code is 1 when fewer than 95 % of the others are
 caught.
@@ -56,8 +56,6 @@ CONSTANT = r"(\w+::)?k[A-Z]\w*|\d+|[A-Z]+|static_cast<int>\(sizeof\(T\)\)"
 
 # Survivors that are known, by kind and text of the line: why taking this out changes nothing that can be observed.
 EXPLAINED = [
-    ("event wait", r"optimizer_state.cpp.*before_write\(.*, (stream|host|upload)\);", "for two updates with no forward between "
-     "them, which waits for the gathers; no command does that today"),
     ("host wait", r"run.cpp.*Role::send", "for the CPU device; a CUDA device frees memory after a wait for all of it"),
     ("host wait", r"optimizer.cpp.*synchronize\(stream\);", "the driver has read pageable memory when the copy returns; a "
      "late copy of this one number still finds it"),

@@ -44,23 +44,32 @@ TEST_CASE("a checkpoint is the same wherever the state lives, and goes on anywhe
   });
 }
 
-TEST_CASE("a table of many chunks passes through the file as through memory", "[ranks=2]") {
+TEST_CASE("tables and layers of several chunks pass through the file as through memory", "[ranks=2]") {
   on_ranks(2, [&](Session& session) {
-    const auto train = [&](const std::string& offload) {
-      const Config config = session.config(
-          {.model = wide_vocabulary(), .parallel = "data: 2", .zero = 3, .micro_batch = 1, .offload = offload});
-      session.with_run(config, [&](Run& run) {
-        const ParameterFile* const file = run.engine().store.parameter_file();
-        if (file != nullptr) CHECK(run.engine().store.owned(0) > 20 * file->elements());
-      });
-      return session.train(config, kSteps);
-    };
-    const Curve want = train("none");
-    for (const char* offload : {"host, offload_parameters: nvme", "nvme, offload_parameters: nvme"}) {
-      const Curve got = train(offload);
-      INFO(offload);
-      CHECK(got.loss == want.loss);
-      CHECK(got.norm == want.norm);
+    const TestModel wide_layers{"gpt2 with wide layers",
+                                "arch: gpt2, layers: 3, hidden: 512, heads: 4, vocab: 257, context: 16", "narrow", 4};
+    struct {
+      const TestModel& model;
+      int64_t block, chunks;
+    } const cases[] = {{wide_vocabulary(), 0, 21}, {wide_layers, 1, 2}};
+    for (const auto& [model, block, chunks] : cases) {
+      const auto train = [&, &model = model, block = block, chunks = chunks](const std::string& offload) {
+        const Config config =
+            session.config({.model = model, .parallel = "data: 2", .zero = 3, .micro_batch = 1, .offload = offload});
+        session.with_run(config, [&](Run& run) {
+          const ParameterFile* const file = run.engine().store.parameter_file();
+          if (file != nullptr) CHECK(run.engine().store.owned(block) > (chunks - 1) * file->elements());
+        });
+        return session.train(config, kSteps);
+      };
+      const Curve want = train("none");
+      for (const char* offload : {"host, offload_parameters: host", "host, offload_parameters: nvme",
+                                  "nvme, offload_parameters: nvme"}) {
+        const Curve got = train(offload);
+        INFO(model.name << ": " << offload);
+        CHECK(got.loss == want.loss);
+        CHECK(got.norm == want.norm);
+      }
     }
   });
 }
