@@ -4,6 +4,7 @@
 
 #include "core/base/error.h"
 #include "core/base/format.h"
+#include "core/base/integer.h"
 #include "kernels/gpu_scratch.h"
 
 namespace trident {
@@ -13,8 +14,6 @@ namespace {
 constexpr int64_t kLargestHead = 256, kHeadStep = 8;
 /// Alignment, and small things whose size depends on the engine.
 constexpr int64_t kRoom = 4096;
-
-int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
 std::string bytes_text(size_t bytes) { return format_bytes(static_cast<int64_t>(bytes)); }
 

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 
+#include "core/base/integer.h"
+
 namespace trident::cuda {
 namespace {
 
 constexpr size_t kScratchAlignment = 64;  // kernels/ops.h
-
-int64_t ceil_to(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 }  // namespace
 
@@ -36,7 +36,7 @@ size_t gemm_scratch_bytes(const GemmArgs& args) {
 int64_t norm_backward_blocks(int64_t rows, int64_t width) {
   constexpr int64_t kRowsPerBlock = 8;
   const int64_t most = width <= 1024 ? 864 : width <= 4096 ? 432 : 216;
-  return std::min(most, (rows + kRowsPerBlock - 1) / kRowsPerBlock);
+  return std::min(most, ceil_div(rows, kRowsPerBlock));
 }
 
 size_t norm_scratch_bytes(const NormBackwardArgs& args) {
@@ -45,7 +45,7 @@ size_t norm_scratch_bytes(const NormBackwardArgs& args) {
   return static_cast<size_t>(sums * norm_backward_blocks(rows, width) * width) * sizeof(float);
 }
 
-int64_t padded_context(int64_t context) { return ceil_to(context, kAttentionPadding); }
+int64_t padded_context(int64_t context) { return round_up(context, kAttentionPadding); }
 
 size_t attention_scratch_bytes(const AttentionArgs&) { return 0; }
 
@@ -61,11 +61,11 @@ size_t embedding_scratch_bytes(int64_t tokens, int64_t) { return static_cast<siz
 /// At least 128 rows a slab, so that the slabs' sums stay below 3 % of the traffic, and at most 128 slabs; whole tiles.
 int64_t bias_slab_rows(int64_t rows) {
   constexpr int64_t kMinRows = 128, kMaxSlabs = 128, kTileRows = 8;
-  return std::max(kMinRows, ceil_to((rows + kMaxSlabs - 1) / kMaxSlabs, kTileRows));
+  return std::max(kMinRows, round_up(ceil_div(rows, kMaxSlabs), kTileRows));
 }
 
 size_t bias_scratch_bytes(int64_t rows, int64_t columns) {
-  const int64_t slab_rows = bias_slab_rows(rows), slabs = (rows + slab_rows - 1) / slab_rows;
+  const int64_t slab_rows = bias_slab_rows(rows), slabs = ceil_div(rows, slab_rows);
   return slabs > 1 ? static_cast<size_t>(slabs * columns) * sizeof(float) : 0;
 }
 

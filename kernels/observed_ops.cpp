@@ -67,7 +67,7 @@ Work work_of(const AttentionBackwardArgs& a) {
 }
 Work work_of(const AdamWArgs& a) {
   const Tensor weight = a.weight.data == a.master.data && !a.weight.dry() ? Tensor{} : a.weight;
-  return {0, 2 * bytes_of(a.master, a.m, a.v) + (a.zero_grad ? 2 : 1) * bytes_of(a.grad) + bytes_of(weight)};
+  return {0, 2 * bytes_of(a.master, a.m, a.v) + bytes_of(a.grad) + bytes_of(weight)};
 }
 /// Rows of a table of positions that `rows` tokens touch.
 Work position_work(const Tensor& table_PD, const Tensor& tokens_TD, int64_t context, double times_table,

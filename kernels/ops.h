@@ -138,7 +138,7 @@ struct ElementIndex {
 /// AdamW exactly as in PyTorch (Loshchilov and Hutter, arXiv 1711.05101), one pass over flat tensors of equal length:
 /// g = grad * grad_scale; master *= 1 - lr * weight_decay; m, v updated; master -= lr_t * m / (sqrt(v)/sqrt(1-b2^t) +
 /// eps). grad and master are f32, m and v f32 or both bf16. `weight` (compute dtype, may be absent or alias master when
-/// f32) receives the rounded master. grad is zeroed after being read when `zero_grad`. With `stochastic_rounding` a
+/// f32) receives the rounded master. With `stochastic_rounding` a
 /// bf16 weight is one of the master's two bf16 neighbours, the upper one (in magnitude) with the probability that the
 /// dropped bits are a share of the gap, so that its expectation is the master (stochastic_bf16 of core/base/dtype.h).
 /// Element i uses word element(i) of `rounding_key`: with the parameter's own index, every grid rounds alike. It needs
@@ -151,7 +151,6 @@ struct AdamWArgs {
   float lr = 0, beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f, weight_decay = 0;
   float grad_scale = 1;
   int64_t step = 1;  ///< t, from 1
-  bool zero_grad = false;
   bool stochastic_rounding = false;
   bool stochastic_state = false;
   RandomKey rounding_key, state_key;

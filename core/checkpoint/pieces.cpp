@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "core/base/error.h"
+#include "core/base/integer.h"
 #include "core/checkpoint/posix_file.h"
 #include "core/checkpoint/shard_file.h"
 
@@ -18,7 +19,7 @@ namespace {
 
 constexpr size_t kStagingAlignment = 64;
 
-size_t aligned(size_t bytes) { return (bytes + kStagingAlignment - 1) / kStagingAlignment * kStagingAlignment; }
+size_t aligned(size_t bytes) { return round_up(bytes, kStagingAlignment); }
 
 size_t piece_bytes(const LocalPiece& piece) {
   return static_cast<size_t>(piece.slice.numel()) * dtype_bytes(piece.data.dtype);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/integer.h"
 #include "core/comm/combine.h"
 #include "core/device/device.h"
 
@@ -29,7 +30,6 @@ trace::Activity activity_of(std::string_view axis) {
 }
 
 size_t round_down(size_t bytes, size_t unit) { return bytes / unit * unit; }
-size_t round_up(size_t bytes, size_t unit) { return round_down(bytes + unit - 1, unit); }
 
 }  // namespace
 
@@ -142,7 +142,7 @@ void MpiCommunicator::reduce_parts(Operation& operation, std::byte* own, const s
   const size_t half_bytes = scratch_bytes_ / 2;
   const size_t slot_bytes = round_down(half_bytes / std::max(size_ - 1, 1), kAlignment);
   const int64_t chunk = static_cast<int64_t>(slot_bytes / element);
-  const int64_t turns = (parts.end(0) + chunk - 1) / chunk;
+  const int64_t turns = ceil_div(parts.end(0), chunk);
   const auto slot = [&](int64_t turn, int peer) {
     return scratch_.get() + (turn % 2) * half_bytes + (peer < rank_ ? peer : peer - 1) * slot_bytes;
   };

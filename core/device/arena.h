@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "core/base/error.h"
+#include "core/base/integer.h"
 #include "core/base/tensor.h"
 
 namespace trident {
@@ -24,7 +25,7 @@ class Arena {
   /// An uninitialised tensor, 64-byte aligned. Throws InternalError beyond the capacity: the plan was wrong.
   Tensor alloc(DType dtype, std::initializer_list<int64_t> shape) {
     Tensor t(base_ == nullptr ? nullptr : base_ + used_, dtype, shape, place_);
-    const size_t bytes = (t.bytes() + kAlign - 1) / kAlign * kAlign;
+    const size_t bytes = round_up(t.bytes(), kAlign);
     ensure(bytes <= capacity_ - used_, "an arena holds what the plan gave it");
     used_ += bytes;
     if (used_ > peak_) peak_ = used_;

@@ -16,6 +16,7 @@
 #include "core/base/error.h"
 #include "core/base/format.h"
 #include "core/base/free_space.h"
+#include "core/base/integer.h"
 #include "core/base/trace.h"
 #include "core/device/allocation_table.h"
 #include "core/device/device.h"
@@ -28,8 +29,6 @@ namespace {
 constexpr size_t kAlignment = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kHugePageThreshold = size_t{4} << 20;
-
-size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 /// The largest number where the machine does not say.
 int64_t available_bytes() { return available_memory_bytes().value_or(std::numeric_limits<int64_t>::max()); }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/base/integer.h"
 #include "core/model/embedding.h"
 #include "core/model/linear.h"
 
@@ -11,8 +12,6 @@ namespace {
 
 constexpr int64_t kLeastTokens = 16;
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 }  // namespace
 
 int64_t head_chunk_tokens(const ModelShape& shape, DType dtype, int64_t tokens) {
@@ -20,7 +19,7 @@ int64_t head_chunk_tokens(const ModelShape& shape, DType dtype, int64_t tokens) 
   constexpr int64_t kChunkBytes = int64_t{128} << 20;
   const int64_t most = kChunkBytes / (shape.local_vocab() * static_cast<int64_t>(dtype_bytes(dtype)));
   const int64_t chunks = ceil_div(tokens, std::max(kLeastTokens, most / kLeastTokens * kLeastTokens));
-  return std::max(kLeastTokens, ceil_div(ceil_div(tokens, chunks), kLeastTokens) * kLeastTokens);
+  return std::max(kLeastTokens, round_up(ceil_div(tokens, chunks), kLeastTokens));
 }
 
 int64_t head_chunks(const ModelShape& shape, DType dtype, int64_t tokens) {

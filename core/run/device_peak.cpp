@@ -3,14 +3,13 @@
 #include <algorithm>
 #include <chrono>
 
+#include "core/base/clock.h"
 #include "core/base/error.h"
 
 namespace trident {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 /// FLOP/s of c = a b^T, all n x n; `repeats` products in a row, so that launching costs nothing.
 double square_speed(Device& device, DType dtype, int64_t n, int repeats) {

@@ -10,6 +10,7 @@
 #include <memory>
 #include <span>
 
+#include "core/base/clock.h"
 #include "core/base/error.h"
 #include "core/base/format.h"
 #include "core/base/log.h"
@@ -34,8 +35,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr int kExitStopped = 75;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 class Trainer {
  public:

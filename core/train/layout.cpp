@@ -3,13 +3,12 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/base/integer.h"
 
 namespace trident {
 namespace {
 
 constexpr int64_t kAlign = 32;  // elements: 64 bytes of bf16, what wide loads and the GEMMs like
-
-int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 Tensor slice(Tensor flat, const Placement& at) {
   Tensor t = flat.rows(at.offset, at.end());
@@ -44,7 +43,7 @@ std::vector<BlockRange> partition_blocks(int64_t layers, int chunks, double head
   // As many layers beside the head as an even cut gives, or fewer while that makes the costliest chunk cheaper.
   const int64_t others = chunks - 1;
   const auto costliest = [&](int64_t last) {
-    const int64_t most = others == 0 ? 0 : (layers - last + others - 1) / others;
+    const int64_t most = others == 0 ? 0 : ceil_div(layers - last, others);
     return std::max(static_cast<double>(most), static_cast<double>(last) + head_layers);
   };
   int64_t last = layers / chunks;

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/integer.h"
 #include "core/device/chunk_file.h"
 #include "core/device/device.h"
 
@@ -61,7 +62,7 @@ class ParameterFile {
   void settle(int64_t chunk);
   /// Starts to read the block's chunks up to `end`.
   void start_reads(int64_t end);
-  int64_t chunks_of(int64_t numel) const { return (numel + options_.elements - 1) / options_.elements; }
+  int64_t chunks_of(int64_t numel) const { return ceil_div(numel, options_.elements); }
   Tensor over(const Window&, int64_t numel) const;
 
   const Options options_;

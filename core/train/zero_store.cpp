@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/base/integer.h"
 
 namespace trident {
 namespace {
@@ -79,12 +80,12 @@ int64_t ZeroStore::largest_layer() const {
 }
 
 int64_t ZeroStore::chunk_elements() const {
-  return std::min(kMostChunkElements, (largest_layer() + kChunkStep - 1) / kChunkStep * kChunkStep);
+  return std::min(kMostChunkElements, round_up(largest_layer(), kChunkStep));
 }
 
 void ZeroStore::make_parameter_file() {
   const int64_t elements = chunk_elements();
-  const auto chunks_of = [elements](int64_t numel) { return (numel + elements - 1) / elements; };
+  const auto chunks_of = [elements](int64_t numel) { return ceil_div(numel, elements); };
   int64_t chunks = 0;
   for (Block& block : blocks_) {
     block.first_chunk = chunks;

@@ -85,7 +85,8 @@ void fetch_ahead(const T*... p) {
 /// they are rounded at random with the words at `word`.
 template <class S, class Lanes>
 VecF update_state(const AdamWArgs& args, const AdamWFactors& f, int64_t i, const uint32_t* word, Lanes lanes) {
-  float *master = args.master.as<float>() + i, *grad = args.grad.as<float>() + i;
+  float* const master = args.master.as<float>() + i;
+  const float* const grad = args.grad.as<float>() + i;
   S *m = args.m.as<S>() + i, *v = args.v.as<S>() + i;
   fetch_ahead(master, grad, m, v);
   const VecF g = load(grad, lanes) * f.grad_scale;
@@ -103,7 +104,6 @@ VecF update_state(const AdamWArgs& args, const AdamWFactors& f, int64_t i, const
     store(v, v_t, lanes);
   }
   store(master, w, lanes);
-  if (args.zero_grad) store(grad, VecF{}, lanes);
   return w;
 }
 

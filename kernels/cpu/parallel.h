@@ -9,12 +9,13 @@
 #include <type_traits>
 
 #include "core/base/error.h"
+#include "core/base/integer.h"
 #include "core/base/tensor.h"
 
 namespace trident::cpu {
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+using trident::ceil_div;
+using trident::round_up;
 
 inline constexpr size_t kCacheLine = 64;
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/base/integer.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/ops.h"
 
@@ -42,7 +43,5 @@ inline bool vectorizable(const Tensor& t, int64_t row_elements) {
   return reinterpret_cast<uintptr_t>(t.data) % 16 == 0 &&
          static_cast<size_t>(row_elements) * dtype_bytes(t.dtype) % 16 == 0;
 }
-
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace trident::cuda

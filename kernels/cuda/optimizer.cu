@@ -35,12 +35,12 @@ SIMT_DEV float rounded_at_random(float x, uint32_t word) {
 
 template <class S, class W, Rounding kRounding>
 struct AdamW {
-  float *master, *grad;
+  float* master;
+  const float* grad;
   S *m, *v;
   W* weight;
   Factors f;
   const float* control;  ///< a StepControl, or nullptr
-  bool zero_grad;
   RandomKey rounding_key, state_key;
   ElementIndex element;
 
@@ -61,7 +61,6 @@ struct AdamW {
       m_t.value[j] += (scaled - m_t.value[j]) * f.one_minus_beta1;
       v_t.value[j] = v_t.value[j] * f.beta2 + scaled * scaled * f.one_minus_beta2;
     }
-    if (zero_grad) Floats{}.store(grad + i);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
       const float denominator = sqrtf(v_t.value[j]) * inverse_sqrt_correction2 + f.eps;
@@ -107,13 +106,12 @@ struct AdamW {
 template <class S, class W, Rounding kRounding>
 void run_adamw(cudaStream_t stream, const AdamWArgs& args, bool wide) {
   const AdamW<S, W, kRounding> body{.master = at<float>(args.master),
-                                    .grad = at<float>(args.grad),
+                                    .grad = at<const float>(args.grad),
                                     .m = at<S>(args.m),
                                     .v = at<S>(args.v),
                                     .weight = at<W>(args.weight),
                                     .f = Factors(args),
                                     .control = args.control_4.defined() ? at<const float>(args.control_4) : nullptr,
-                                    .zero_grad = args.zero_grad,
                                     .rounding_key = args.rounding_key,
                                     .state_key = args.state_key,
                                     .element = args.element};

@@ -49,7 +49,6 @@ void ReferenceOps::adamw(Stream, const AdamWArgs& args) const {
   } else if (args.weight.defined()) {
     store(args.weight, load(args.master));
   }
-  if (args.zero_grad) store(args.grad, Values(grad.size(), 0.0));
 }
 
 void ReferenceOps::step_sums(Stream, const StepSumsArgs& args) const {

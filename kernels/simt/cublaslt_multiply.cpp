@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/base/dtype.h"
+#include "core/base/integer.h"
 #include "kernels/simt/cublaslt_problem.h"
 
 namespace simt::lt {
@@ -13,6 +14,7 @@ namespace {
 
 using trident::bf16;
 using trident::f16;
+using trident::round_up;
 
 float read(const void* base, uint64_t i, cudaDataType type) {
   switch (type) {
@@ -31,8 +33,6 @@ void write(void* base, uint64_t i, cudaDataType type, float x) {
 }
 
 constexpr uint64_t kRows = 16, kColumns = 4;
-
-uint64_t round_up(uint64_t x, uint64_t to) { return (x + to - 1) / to * to; }
 
 /// op(X) in f32 as [k][outer], outer padded with zeros to a multiple of `to`. `outer_is_contiguous`: op(X)'s outer
 /// dimension is X's rows.

@@ -28,7 +28,6 @@ struct Spec {
   Weight weight;
   DType weight_dtype;
   int64_t step;
-  bool zero_grad;
   float weight_decay, grad_scale;
   float rate = 3e-2f;
   int64_t first_element = -1;  ///< from 0: the weight is rounded at random
@@ -105,7 +104,7 @@ std::vector<Operand> adamw_operands(const Spec& s, uint64_t seed) {
   o.push_back({"master", Use::inout, DType::f32, {s.n}, random.normal(DType::f32, s.n)});
   o.push_back({"m", Use::inout, state, {s.n}, numbers(state, deviation)});
   o.push_back({"v", Use::inout, state, {s.n}, magnitudes(numbers(state, deviation))});
-  o.push_back({"grad", s.zero_grad ? Use::inout : Use::in, DType::f32, {s.n}, numbers(DType::f32, 1)});
+  o.push_back({"grad", Use::in, DType::f32, {s.n}, numbers(DType::f32, 1)});
   if (s.weight == Weight::separate) o.push_back({"weight", Use::out, s.weight_dtype, {s.n}, {}});
   if (s.control != Control::none) o.push_back({"control", Use::in, DType::f32, {4}, control_values(s)});
   return o;
@@ -115,8 +114,8 @@ Case adamw_case(const Spec& s) {
   const char* weights[] = {"no weight", "weight is master", "weight "};
   Case c;
   c.name = build_string("adamw ", s.n, " ", weights[static_cast<int>(s.weight)],
-                        s.weight == Weight::separate ? dtype_name(s.weight_dtype) : "", " step ", s.step,
-                        s.zero_grad ? " zero_grad" : "", " decay ", s.weight_decay, " grad_scale ", s.grad_scale,
+                        s.weight == Weight::separate ? dtype_name(s.weight_dtype) : "", " step ", s.step, " decay ",
+                        s.weight_decay, " grad_scale ", s.grad_scale,
                         s.control == Control::none      ? ""
                         : s.control == Control::applied ? " controlled"
                                                         : " not applied");
@@ -145,7 +144,6 @@ Case adamw_case(const Spec& s) {
                .weight_decay = s.weight_decay,
                .grad_scale = s.control == Control::none ? s.grad_scale : 77.0f,  // replaced by control
                .step = s.control == Control::none ? s.step : 123,
-               .zero_grad = s.zero_grad,
                .stochastic_rounding = s.first_element >= 0,
                .stochastic_state = s.half_state(),
                .rounding_key = {99, static_cast<uint32_t>(s.step), random_purpose("rounding case")},
@@ -199,8 +197,7 @@ void add_half_state(std::vector<Case>& list) {
       for (const State state : {State::random, State::exact}) {
         const auto add = [&](Weight weight, DType dtype, int64_t first_element, Control control) {
           const float decay = 0.1f, scale = 0.5f, rate = 3e-2f;
-          list.push_back(adamw_case(
-              {n, weight, dtype, 2, n % 2 == 0, decay, scale, rate, first_element, control, state, element}));
+          list.push_back(adamw_case({n, weight, dtype, 2, decay, scale, rate, first_element, control, state, element}));
         };
         add(Weight::separate, DType::bf16, -1, Control::none);
         add(Weight::separate, DType::bf16, element.first, Control::none);
@@ -222,26 +219,26 @@ std::vector<Case> optimizer_cases() {
   add_half_state(list);
   for (const int64_t n : {1, 7, 16, 33, 1001}) {
     for (const int64_t step : {1, 2, 1000}) {
-      list.push_back(adamw_case({n, Weight::absent, DType::f32, step, false, 0.1f, 1.0f}));
-      list.push_back(adamw_case({n, Weight::alias, DType::f32, step, true, 0.1f, 0.25f}));
-      list.push_back(adamw_case({n, Weight::separate, DType::f32, step, true, 0.0f, 1.0f}));
-      list.push_back(adamw_case({n, Weight::separate, DType::bf16, step, true, 0.1f, 0.013f}));
-      list.push_back(adamw_case({n, Weight::separate, DType::f16, step, false, 0.1f, 3.0f}));
+      list.push_back(adamw_case({n, Weight::absent, DType::f32, step, 0.1f, 1.0f}));
+      list.push_back(adamw_case({n, Weight::alias, DType::f32, step, 0.1f, 0.25f}));
+      list.push_back(adamw_case({n, Weight::separate, DType::f32, step, 0.0f, 1.0f}));
+      list.push_back(adamw_case({n, Weight::separate, DType::bf16, step, 0.1f, 0.013f}));
+      list.push_back(adamw_case({n, Weight::separate, DType::f16, step, 0.1f, 3.0f}));
     }
   }
   for (const int64_t n : {1, 7, 33, 1001, 2050}) {
     for (const float rate : {0.0f, 3e-2f}) {
       // The third begins beyond 32 bits, the second in the middle of a Philox block.
       for (const int64_t first : {int64_t{0}, int64_t{1027}, int64_t{5} << 32}) {
-        list.push_back(adamw_case({n, Weight::separate, DType::bf16, 2, true, 0.1f, 0.5f, rate, first}));
+        list.push_back(adamw_case({n, Weight::separate, DType::bf16, 2, 0.1f, 0.5f, rate, first}));
       }
     }
   }
   for (const int64_t n : {7, 1001}) {
-    list.push_back(adamw_case({n, Weight::alias, DType::f32, 2, false, 0.1f, 0.25f, 3e-2f, -1, Control::applied}));
-    list.push_back(adamw_case({n, Weight::separate, DType::bf16, 3, true, 0.1f, 0.5f, 3e-2f, -1, Control::applied}));
-    list.push_back(adamw_case({n, Weight::alias, DType::f32, 2, true, 0.1f, 0.25f, 3e-2f, -1, Control::skipped}));
-    list.push_back(adamw_case({n, Weight::absent, DType::f32, 2, true, 0.1f, 0.25f, 3e-2f, -1, Control::skipped}));
+    list.push_back(adamw_case({n, Weight::alias, DType::f32, 2, 0.1f, 0.25f, 3e-2f, -1, Control::applied}));
+    list.push_back(adamw_case({n, Weight::separate, DType::bf16, 3, 0.1f, 0.5f, 3e-2f, -1, Control::applied}));
+    list.push_back(adamw_case({n, Weight::alias, DType::f32, 2, 0.1f, 0.25f, 3e-2f, -1, Control::skipped}));
+    list.push_back(adamw_case({n, Weight::absent, DType::f32, 2, 0.1f, 0.25f, 3e-2f, -1, Control::skipped}));
   }
   for (const int64_t n : {1, 7, 33, 1001, 100003}) {
     for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {

@@ -244,14 +244,13 @@ TEST_CASE("traffic: AdamW", "[traffic]") {
   measure(" without weight", kState);
   args.weight = bench.tensor(DType::bf16, {kLength});
   measure(" bf16", kState + 2);
-  args.zero_grad = true;
   args.control_4 = bench.vector<float>({1, 1, 1, 1});
-  measure(" bf16, zero_grad, control", kState + 2 + kFloat);
+  measure(" bf16, control", kState + 2);
   args.stochastic_rounding = true;
-  measure(" bf16, zero_grad, control, stochastic", kState + 2 + kFloat);
+  measure(" bf16, control, stochastic", kState + 2);
   args.stochastic_state = true;
   args.m = bench.tensor(DType::bf16, {kLength}), args.v = bench.tensor(DType::bf16, {kLength});
-  measure(" bf16, zero_grad, control, stochastic, moments too", kState - 2 * kFloat + 2 + kFloat);
+  measure(" bf16, control, stochastic, moments too", kState - 2 * kFloat + 2);
 }
 
 TEST_CASE("traffic: sums", "[traffic]") {
