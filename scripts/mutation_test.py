@@ -57,7 +57,7 @@ CONSTANT = r"(\w+::)?k[A-Z]\w*|\d+|[A-Z]+|static_cast<int>\(sizeof\(T\)\)"
 # Survivors that are known, by kind and text of the line: why taking this out changes nothing that can be observed.
 EXPLAINED = [
     ("host wait", r"run.cpp.*Role::send", "for the CPU device; a CUDA device frees memory after a wait for all of it"),
-    ("host wait", r"optimizer.cpp.*synchronize\(stream\);", "the driver has read pageable memory when the copy returns; a "
+    ("host wait", r"optimizer.cpp: device_\.synchronize\(stream\);", "the driver has read pageable memory when the copy returns; a "
      "late copy of this one number still finds it"),
 ]
 

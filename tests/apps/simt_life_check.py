@@ -48,7 +48,8 @@ STORY = (
     (8, ["generate", "life.yaml", "--prompt", "alpha", "--max-tokens", "2", "--temperature", "0"]),
 )
 # What the processor does beside the GPU, and what comes out of checkpoints, no emulator watches: a missing wait shows in
-# the losses. State in host memory, summed over tensor ranks too; everything beside the device, a step late; ...
+# the losses. State in host memory, with sums over tensor ranks there; all in files, a step late; weights in host memory;
+# inputs of layers there, too.
 COMPARED = {
     "run": (8, []),
     "offload": (4, [*SHARDS, "--set", "zero.stage=2", "--set", "zero.offload=host"]),

@@ -63,8 +63,8 @@ TEST_CASE("tables and layers of several chunks pass through the file as through 
         return session.train(config, kSteps);
       };
       const Curve want = train("none");
-      for (const char* offload : {"host, offload_parameters: host", "host, offload_parameters: nvme",
-                                  "nvme, offload_parameters: nvme"}) {
+      for (const char* offload :
+           {"host, offload_parameters: host", "host, offload_parameters: nvme", "nvme, offload_parameters: nvme"}) {
         const Curve got = train(offload);
         INFO(model.name << ": " << offload);
         CHECK(got.loss == want.loss);

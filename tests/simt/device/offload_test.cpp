@@ -1,5 +1,5 @@
-// State beside the GPU on the emulated runtime, where the processor is late and the GPU does nothing before it must: what
-// is promised as done is done.
+// State beside the GPU on the emulated runtime, where the processor is late and the GPU does nothing before it must:
+// what is promised as done is done.
 #include <algorithm>
 #include <chrono>
 #include <thread>
@@ -31,11 +31,13 @@ void hold_processor(Device& device) {
 /// A run of its own on freshly made weights.
 struct Late {
   explicit Late(const std::string& zero)
-      : run(load_config_text(build_string("device: simt\nmodel: {arch: gpt2, layers: 3, hidden: 64, heads: 2, vocab: 61, "
-                                          "context: 8}\ndata: {tokenizer: {kind: none}}\ntrain: {global_batch: 1, "
-                                          "micro_batch: 1, precision: fp32}\nzero: {",
-                                          zero, zero.find("nvme") == std::string::npos ? "" : ", nvme_path: " + (files / "nvme"), "}\n"),
-                             zero, {}, 0),
+      : run(load_config_text(
+                build_string("device: simt\nmodel: {arch: gpt2, layers: 3, hidden: 64, heads: 2, vocab: 61, "
+                             "context: 8}\ndata: {tokenizer: {kind: none}}\ntrain: {global_batch: 1, "
+                             "micro_batch: 1, precision: fp32}\nzero: {",
+                             zero, zero.find("nvme") == std::string::npos ? "" : ", nvme_path: " + (files / "nvme"),
+                             "}\n"),
+                zero, {}, 0),
             *world) {
     run.initialize();
     device().synchronize(device().stream(Role::host));
@@ -122,8 +124,8 @@ TEST_CASE("state that is read is that of the last update, however late the proce
 
 TEST_CASE("an update leaves weights alone that are still being gathered") {
   make_late();
-  for (const char* zero : {"stage: 3, offload: none", "stage: 3, offload: host",
-                           "stage: 3, offload: host, offload_parameters: host"}) {
+  for (const char* zero :
+       {"stage: 3, offload: none", "stage: 3, offload: host", "stage: 3, offload: host, offload_parameters: host"}) {
     INFO(zero);
     Late plain("stage: 1, offload: none"), late(zero);
     late.run.engine().store.prefetch(1);  // a race, were it not for the wait: the emulator tells
@@ -152,5 +154,6 @@ TEST_CASE("memory of the parameter file is taken again when the device has what 
   std::vector<float> values(kChunks * kElements);
   device->copy(Tensor(values.data(), DType::f32, {kChunks * kElements}), all, device->stream(Role::upload));
   device->synchronize(device->stream(Role::upload));
-  for (int64_t i = 0; i < kChunks * kElements; ++i) CHECK(values[static_cast<size_t>(i)] == static_cast<float>(i / kElements));
+  for (int64_t i = 0; i < kChunks * kElements; ++i)
+    CHECK(values[static_cast<size_t>(i)] == static_cast<float>(i / kElements));
 }
