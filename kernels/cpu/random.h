@@ -1,5 +1,5 @@
-// Random words and dropout factors, many at a time: the words of core/base/rng.h's Philox, computed in blocks that the
-// compiler turns into vectors.
+// Random words and dropout factors in memory, many at a time: the words of core/base/rng.h's Philox. What uses them at
+// once calls for_words (kernels/cpu/philox.h).
 #pragma once
 
 #include <cstdint>
