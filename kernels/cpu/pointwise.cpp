@@ -46,7 +46,10 @@ void activation_forward(ActivationKind kind, Tensor y_TF, Tensor x) {
       return;
     }
     with_activation(kind, [&](auto f) {
-      parallel_elements(x.numel(), [&](int64_t i, auto lanes) { store(y + i, f.value(load(in + i, lanes)), lanes); });
+      parallel_elements(x.numel(), [&](int64_t i, auto lanes) {
+        fetch_ahead(in + i);
+        store(y + i, f.value(load(in + i, lanes)), lanes);
+      });
     });
   });
 }
@@ -71,6 +74,7 @@ void activation_backward(ActivationKind kind, Tensor dx, Tensor dy_TF, Tensor x)
     }
     with_activation(kind, [&](auto f) {
       parallel_elements(x.numel(), [&](int64_t i, auto lanes) {
+        fetch_ahead(in + i), fetch_ahead(dy + i);
         store(out + i, load(dy + i, lanes) * f.derivative(load(in + i, lanes)), lanes);
       });
     });

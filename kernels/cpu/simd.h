@@ -150,18 +150,21 @@ inline VecF exp(VecF x) {
 }
 
 #if defined(__AVX512DQ__)
-/// 2^t, error 1e-7 relative; 0 below -126 (a denormal result takes 170 cycles), inf from 128 on, NaN stays NaN.
-/// 2^floor(t) times a minimax polynomial of the rest.
-inline VecF exp2(VecF t) {
+/// 2^(t - floor(t)), error 1e-7 relative: a minimax polynomial.
+inline VecF exp2_of_rest(VecF t) {
   const VecF r = (VecF)_mm512_maskz_reduce_ps(0xffff, (__m512)t, _MM_FROUND_TO_NEG_INF);
   VecF p = broadcast(1.87757669e-3f);
   p = p * r + 8.98933969e-3f;
   p = p * r + 5.58263175e-2f;
   p = p * r + 2.40153611e-1f;
   p = p * r + 6.93153083e-1f;
-  p = p * r + 1.0f;
+  return p * r + 1.0f;
+}
+
+/// 2^t, error 1e-7 relative; 0 below -126 (a denormal result takes 170 cycles), inf from 128 on, NaN stays NaN.
+inline VecF exp2(VecF t) {
   const __mmask16 keep = _mm512_cmp_ps_mask((__m512)t, (__m512)broadcast(-126.0f), _CMP_NLT_UQ);
-  return (VecF)_mm512_maskz_scalef_ps(keep, (__m512)p, (__m512)t);
+  return (VecF)_mm512_maskz_scalef_ps(keep, (__m512)exp2_of_rest(t), (__m512)t);
 }
 #endif
 
@@ -175,17 +178,28 @@ inline VecF exp_term(VecF x) {
 #endif
 }
 
-/// 1 / (1 + e^-x), error below 4 roundings, relative, and 2 |x| more where x is negative.
-inline VecF sigmoid(VecF x) {
-  const VecF d = 1.0f + exp_term(-x);
-#if defined(__AVX512F__)
-  // A 512-bit division takes 16 cycles. An estimate good to 14 bits and a Newton step, right to an ulp, take 4; below
-  // -87.3 the estimate of 1 / d would be denormal, or of 1 / inf.
+/// 1 / (1 + 2^t), error below 4 roundings, relative, and 2 more per unit of t where t is positive. NaN stays NaN.
+inline VecF inverse_one_plus_exp2(VecF t) {
+#if defined(__AVX512DQ__)
+  // 1 + 2^t is 1 long before 2^t would be denormal, which takes 170 cycles; max takes its second operand when one is
+  // NaN. From 126 on the estimate would be denormal, or of 1 / inf.
+  const VecF bounded = (VecF)_mm512_maskz_max_ps(0xffff, (__m512)broadcast(-126.0f), (__m512)t);
+  const __mmask16 keep = _mm512_cmp_ps_mask((__m512)t, (__m512)broadcast(126.0f), _CMP_NGE_UQ);
+  const VecF d = 1.0f + (VecF)_mm512_maskz_scalef_ps(0xffff, (__m512)exp2_of_rest(t), (__m512)bounded);
+  // A 512-bit division takes 10 cycles. An estimate good to 14 bits and a Newton step, right to an ulp, take 3.
   const VecF estimate = (VecF)_mm512_maskz_rcp14_ps(0xffff, (__m512)d);
-  const __mmask16 keep = _mm512_cmp_ps_mask((__m512)x, (__m512)broadcast(-87.3f), _CMP_NLT_UQ);
   return (VecF)_mm512_maskz_fmadd_ps(keep, (__m512)estimate, (__m512)(1.0f - d * estimate), (__m512)estimate);
 #else
-  return 1.0f / d;
+  return 1.0f / (1.0f + exp(t * 0.693147180559945309f));
+#endif
+}
+
+/// 1 / (1 + e^-x), error below 4 roundings, relative, and 2 |x| more where x is negative.
+inline VecF sigmoid(VecF x) {
+#if defined(__AVX512DQ__)
+  return inverse_one_plus_exp2(x * -1.44269504088896341f);
+#else
+  return 1.0f / (1.0f + exp(-x));
 #endif
 }
 
