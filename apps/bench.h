@@ -77,6 +77,12 @@ BesideStream beside_stream(Device&, const MemoryStream&, double bytes, bool read
 /// An update of `count` parameters of `dtype` with moments of `state`, all zero: memory comes so.
 AdamWArgs adamw_args(Room&, int64_t count, DType dtype, DType state);
 
+/// Seconds of the head of a model in training, and of its products alone: medians of a few pairs, taken in turn.
+struct HeadTimes {
+  double head = 0, products = 0;
+};
+HeadTimes time_head(Device&, const BenchShape&, DType);
+
 /// The subcommands. `measure_peak` gives the FLOP/s of the best GEMM in a dtype.
 void bench_ops(Device&, bool on_cpu, const BenchShape&, const std::function<double(DType)>& measure_peak);
 void bench_adamw(Device&, bool on_cpu, const BenchShape&);

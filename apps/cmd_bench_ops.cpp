@@ -297,6 +297,9 @@ void bench_ops(Device& device, bool on_cpu, const BenchShape& shape, const std::
       if (line.work.flops > 0) line.limit = peak;
     }
     print(dtype, peak, std::move(lines));
+    const HeadTimes times = time_head(device, shape, dtype);
+    std::printf("the head as a whole, %lld tokens: %.1f ms, %.3f times its products alone (%.1f ms)\n",
+                static_cast<long long>(shape.t), times.head * 1e3, times.head / times.products, times.products * 1e3);
   }
 }
 

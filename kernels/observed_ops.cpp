@@ -209,6 +209,7 @@ class ObservedOps final : public Ops {
     return real_->bias_scratch_bytes(rows, columns);
   }
   size_t sum_scratch_bytes() const override { return real_->sum_scratch_bytes(); }
+  int64_t softmax_rows(Tensor logits_TV) const override { return real_->softmax_rows(logits_TV); }
 
  private:
   class Call {

@@ -214,6 +214,9 @@ class Ops {
                            int64_t first_id, int64_t valid) const = 0;
   virtual void softmax_loss(Stream, Tensor loss_T, Tensor logits_TV, Tensor max_T, Tensor sum_T, Tensor target_T,
                             Tensor id_T, int64_t first_id, int64_t valid, bool gradient) const = 0;
+  /// How many rows to take through the three passes before the next ones, when nothing has to travel between the
+  /// passes: as many as a cache holds, where that pays.
+  virtual int64_t softmax_rows(Tensor logits_TV) const { return logits_TV.dim[0]; }
 
   virtual void adamw(Stream, const AdamWArgs&) const = 0;
   /// The sums that decide how a step is applied, and the decision: kernels/step_control.h.

@@ -63,26 +63,36 @@ Tensor Head::forward(Exec& ex, const BlockParams& p, Tensor x_RD, Saved& saved) 
 void Head::loss_of_chunk(Exec& ex, const BlockParams& p, Tensor h_ND, Tensor target_N, Tensor dh_ND,
                          Tensor loss_1) const {
   const ScratchScope scope(ex.scratch);
-  const int64_t n = h_ND.dim[0], local = shape_.local_vocab(), first_id = ex.tensor.rank() * local;
-  const int64_t valid = std::clamp<int64_t>(shape_.vocab - first_id, 0, local);
-  Tensor logits_NV = ex.scratch.alloc(ex.dtype, {n, local});
-  Tensor max_N = ex.scratch.alloc(ex.wide(), {n});
-  Tensor sum_2N = ex.scratch.alloc(ex.wide(), {2, n});
+  const int64_t n = h_ND.dim[0];
+  Tensor logits_NV = ex.scratch.alloc(ex.dtype, {n, shape_.local_vocab()});
   Tensor loss_N = ex.scratch.alloc(ex.wide(), {n});
-  Tensor sum_N = sum_2N.rows(0, 1).flat(), at_target_N = sum_2N.rows(1, 2).flat();
 
   run_gemm(ex, {.c_MN = logits_NV, .a = h_ND, .b = p.value.at(weight_), .transpose_b = true});
-  ex.ops.softmax_max(ex.stream, max_N, logits_NV, valid);
-  ex.tensor.all_reduce(max_N, Reduce::max, ex.stream);
-  ex.ops.softmax_sum(ex.stream, sum_N, at_target_N, logits_NV, max_N, target_N, first_id, valid);
-  ex.tensor.all_reduce(sum_2N, Reduce::sum, ex.stream);
-  ex.ops.softmax_loss(ex.stream, loss_N, logits_NV, max_N, sum_N, at_target_N, target_N, first_id, valid,
-                      ex.training());
+  const int64_t at_once = ex.tensor.size() > 1 ? n : ex.ops.softmax_rows(logits_NV);
+  for (int64_t begin = 0; begin < n; begin += at_once) {
+    const int64_t end = std::min(begin + at_once, n);
+    loss_of_rows(ex, logits_NV.rows(begin, end), target_N.rows(begin, end), loss_N.rows(begin, end));
+  }
   ex.ops.sum(ex.stream, loss_1, loss_N, ex.scratch_for(ex.ops.sum_scratch_bytes()));
   if (!ex.training()) return;
 
   run_gemm(ex, {.c_MN = dh_ND, .a = logits_NV, .b = p.value.at(weight_)});
   run_gemm(ex, {.c_MN = p.grad.at(weight_), .a = logits_NV, .b = h_ND, .transpose_a = true, .accumulate = true});
+}
+
+void Head::loss_of_rows(Exec& ex, Tensor logits_BV, Tensor target_B, Tensor loss_B) const {
+  const ScratchScope scope(ex.scratch);
+  const int64_t rows = logits_BV.dim[0], local = shape_.local_vocab(), first_id = ex.tensor.rank() * local;
+  const int64_t valid = std::clamp<int64_t>(shape_.vocab - first_id, 0, local);
+  Tensor max_B = ex.scratch.alloc(ex.wide(), {rows});
+  Tensor sum_2B = ex.scratch.alloc(ex.wide(), {2, rows});
+  Tensor sum_B = sum_2B.rows(0, 1).flat(), at_target_B = sum_2B.rows(1, 2).flat();
+  ex.ops.softmax_max(ex.stream, max_B, logits_BV, valid);
+  ex.tensor.all_reduce(max_B, Reduce::max, ex.stream);
+  ex.ops.softmax_sum(ex.stream, sum_B, at_target_B, logits_BV, max_B, target_B, first_id, valid);
+  ex.tensor.all_reduce(sum_2B, Reduce::sum, ex.stream);
+  ex.ops.softmax_loss(ex.stream, loss_B, logits_BV, max_B, sum_B, at_target_B, target_B, first_id, valid,
+                      ex.training());
 }
 
 void Head::logits_of_rows(Exec& ex, const BlockParams& p, Tensor h_TD) const {

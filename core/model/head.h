@@ -4,7 +4,7 @@
 // logits are still there, in forward. That is possible because loss and gradients are plain sums over tokens; the
 // division by the global token count happens once, in the optimizer. Backward is then only the norm's.
 //
-// Legend: T tokens, N tokens of a chunk, R rows outside tensor-parallel regions, D hidden, V local vocabulary rows.
+// Legend: T tokens, N tokens of a chunk, B of its tokens, R rows outside tensor-parallel regions, D hidden, V local vocabulary rows.
 #pragma once
 
 #include <vector>
@@ -23,6 +23,8 @@ class Head final : public Module {
 
  private:
   void loss_of_chunk(Exec&, const BlockParams&, Tensor h_ND, Tensor target_N, Tensor dh_ND, Tensor loss_1) const;
+  /// The softmax's three passes: the losses of some of a chunk's rows, and in training their gradient in logits_BV.
+  void loss_of_rows(Exec&, Tensor logits_BV, Tensor target_B, Tensor loss_B) const;
   void logits_of_rows(Exec&, const BlockParams&, Tensor h_TD) const;
 
   std::vector<ParamSpec> specs_;  // first: the members below append to it

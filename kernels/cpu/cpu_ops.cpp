@@ -101,6 +101,7 @@ class CpuOps final : public Ops {
     check_softmax_loss(loss_T, logits_TV, max_T, sum_T, target_T, id_T, valid);
     cpu::softmax_loss(loss_T, logits_TV, max_T, sum_T, target_T, id_T, first_id, valid, gradient);
   }
+  int64_t softmax_rows(Tensor logits_TV) const override { return cpu::softmax_rows(logits_TV); }
 
   void adamw(Stream, const AdamWArgs& args) const override {
     check(args);

@@ -65,6 +65,7 @@ void softmax_sum(Tensor sum_T, Tensor target_T, Tensor logits_TV, Tensor max_T, 
                  int64_t valid);
 void softmax_loss(Tensor loss_T, Tensor logits_TV, Tensor max_T, Tensor sum_T, Tensor target_T, Tensor id_T,
                   int64_t first_id, int64_t valid, bool gradient);
+int64_t softmax_rows(Tensor logits_TV);
 
 void adamw(const AdamWArgs&);
 void step_sums(const StepSumsArgs&);

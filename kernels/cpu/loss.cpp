@@ -38,16 +38,29 @@ float sum_exp(const T* logit_V, int64_t n, float max_logit) {
 
 }  // namespace
 
+int64_t softmax_rows(Tensor logits_TV) {
+  constexpr int64_t kThreadBytes = 512 << 10;  // less than the second level of any processor's caches
+  const int64_t row_bytes = logits_TV.row_size() * static_cast<int64_t>(dtype_bytes(logits_TV.dtype));
+  return team_size(logits_TV.dim[0], logits_TV.numel()) * std::max<int64_t>(1, kThreadBytes / row_bytes);
+}
+
 void softmax_max(Tensor max_T, Tensor logits_TV, int64_t valid) {
   float* max_out = max_T.as<float>();
   with_float(logits_TV.dtype, [&](auto tag) {
     using T = TypeOf<decltype(tag)>;
     parallel_rows<T>(logits_TV, [&](int64_t t, const T* logit_V) {
-      VecF largest = broadcast(kMinusInf);
-      vector_steps(0, valid, [&](int64_t i, auto lanes) {
-        largest = max(largest, fill_tail(load(logit_V + i, lanes), kMinusInf, lanes));
+      // Four chains hide a maximum's latency.
+      VecF largest[4];
+      for (VecF& chain : largest) chain = broadcast(kMinusInf);
+      int64_t i = 0;
+      for (; i + 4 * kLanes <= valid; i += 4 * kLanes) {
+        fetch_ahead(logit_V + i), fetch_ahead(logit_V + i + 2 * kLanes);
+        for (int k = 0; k < 4; ++k) largest[k] = max(largest[k], load(logit_V + i + k * kLanes));
+      }
+      vector_steps(i, valid, [&](int64_t j, auto lanes) {
+        largest[0] = max(largest[0], fill_tail(load(logit_V + j, lanes), kMinusInf, lanes));
       });
-      max_out[t] = max_lanes(largest);
+      max_out[t] = max_lanes(max(max(largest[0], largest[1]), max(largest[2], largest[3])));
     });
   });
 }
@@ -84,15 +97,22 @@ void softmax_loss(Tensor loss_T, Tensor logits_TV, Tensor max_T, Tensor sum_T, T
         std::fill(logit_V, logit_V + columns, T(0.0f));
         return;
       }
-      const float inverse = 1.0f / sum[t], max_t = max_logit[t];
+      // Divided by the sum in the exponent: a product of a small term and 1 / sum would be denormal, which takes 170
+      // cycles, where exp_term gives 0.
+      const float max_t = max_logit[t], log_sum = std::log(sum[t]);
       const bool here = column >= 0 && column < valid;
       // From f32: the target's probability would be rounded twice if 1 were taken off the stored value.
       const float target_logit = here ? static_cast<float>(logit_V[column]) : 0.0f;
-      vector_steps(0, valid, [&](int64_t i, auto lanes) {
-        store(logit_V + i, exp_term(load(logit_V + i, lanes) - max_t) * inverse, lanes);
-      });
+      const auto probability = [&](int64_t i, auto lanes) {
+        return exp_term(load(logit_V + i, lanes) - max_t, log_sum);
+      };
+      int64_t i = 0;
+      for (; i + 2 * kLanes <= valid; i += 2 * kLanes) {
+        store_pair(logit_V + i, probability(i, Whole{}), probability(i + kLanes, Whole{}));
+      }
+      vector_steps(i, valid, [&](int64_t j, auto lanes) { store(logit_V + j, probability(j, lanes), lanes); });
       std::fill(logit_V + valid, logit_V + columns, T(0.0f));
-      if (here) logit_V[column] = T(exp_term(broadcast(target_logit - max_t))[0] * inverse - 1.0f);
+      if (here) logit_V[column] = T(exp_term(broadcast(target_logit - max_t), log_sum)[0] - 1.0f);
     });
   });
 }

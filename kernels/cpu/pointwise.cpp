@@ -40,14 +40,17 @@ void activation_forward(ActivationKind kind, Tensor y_TF, Tensor x) {
     if (gated) {
       const int64_t f = y_TF.row_size();
       parallel_rows(y_TF.dim[0], f, [&](int64_t t, int64_t i, auto lanes) {
-        const VecF gate = load(in + t * 2 * f + i, lanes), up = load(in + t * 2 * f + f + i, lanes);
-        store(y + t * f + i, gate * sigmoid(gate) * up, lanes);
+        const T* in_i = in + t * 2 * f + i;
+        T* y_i = y + t * f + i;
+        fetch_ahead(in_i), fetch_ahead(in_i + f), claim_ahead(y_i);
+        const VecF gate = load(in_i, lanes), up = load(in_i + f, lanes);
+        store(y_i, gate * sigmoid(gate) * up, lanes);
       });
       return;
     }
     with_activation(kind, [&](auto f) {
       parallel_elements(x.numel(), [&](int64_t i, auto lanes) {
-        fetch_ahead(in + i);
+        fetch_ahead(in + i), claim_ahead(y + i);
         store(y + i, f.value(load(in + i, lanes)), lanes);
       });
     });
@@ -65,6 +68,7 @@ void activation_backward(ActivationKind kind, Tensor dx, Tensor dy_TF, Tensor x)
       const int64_t f = dy_TF.row_size();
       parallel_rows(dy_TF.dim[0], f, [&](int64_t t, int64_t i, auto lanes) {
         const int64_t at = t * 2 * f + i;
+        fetch_ahead(in + at), fetch_ahead(in + at + f), fetch_ahead(dy + t * f + i);
         const VecF gate = load(in + at, lanes), up = load(in + at + f, lanes), d = load(dy + t * f + i, lanes);
         const VecF s = sigmoid(gate);
         store(out + at, d * up * (s + gate * s * (1.0f - s)), lanes);
@@ -74,7 +78,7 @@ void activation_backward(ActivationKind kind, Tensor dx, Tensor dy_TF, Tensor x)
     }
     with_activation(kind, [&](auto f) {
       parallel_elements(x.numel(), [&](int64_t i, auto lanes) {
-        fetch_ahead(in + i), fetch_ahead(dy + i);
+        fetch_ahead(in + i), fetch_ahead(dy + i), claim_ahead(out + i);
         store(out + i, load(dy + i, lanes) * f.derivative(load(in + i, lanes)), lanes);
       });
     });

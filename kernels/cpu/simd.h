@@ -178,6 +178,15 @@ inline VecF exp_term(VecF x) {
 #endif
 }
 
+/// e^(x - shift), error as exp_term's of x - shift: the shift costs nothing.
+inline VecF exp_term(VecF x, float shift) {
+#if defined(__AVX512DQ__)
+  return exp2(x * 1.44269504088896341f - 1.44269504088896341f * shift);
+#else
+  return exp(x - shift);
+#endif
+}
+
 /// 1 / (1 + 2^t), error below 4 roundings, relative, and 2 more per unit of t where t is positive. NaN stays NaN.
 inline VecF inverse_one_plus_exp2(VecF t) {
 #if defined(__AVX512DQ__)
@@ -266,6 +275,19 @@ inline void store(T* p, VecF v, Part part) {
 }
 #endif
 
+/// Two steps at once: one conversion rounds both to bf16.
+template <class T>
+inline void store_pair(T* p, VecF first, VecF second) {
+  store(p, first);
+  store(p + kLanes, second);
+}
+#if defined(__AVX512BF16__)
+inline void store_pair(bf16* p, VecF first, VecF second) {
+  const __m512bh out = _mm512_maskz_cvtne2ps_pbh(0xffffffff, (__m512)second, (__m512)first);
+  std::memcpy(static_cast<void*>(p), &out, sizeof out);
+}
+#endif
+
 /// The bits of 16-bit floats that were rounded already.
 template <class T>
 inline void store_bits(T* p, VecU16 bits, Whole) {
@@ -305,6 +327,12 @@ inline void finish_past_caches() {
 template <class T>
 inline void fetch_ahead(const T* p) {
   __builtin_prefetch(p + 512);
+}
+
+/// The same for what is written next: a store has to read its line first, too.
+template <class T>
+inline void claim_ahead(T* p) {
+  __builtin_prefetch(p + 512, 1);
 }
 
 /// x where a lane is an element, `fill` past the end.
