@@ -69,12 +69,16 @@ MemoryStream::MemoryStream(Device& device, bool on_cpu, int64_t elements)
   device_.fill_zero(x_, device_.stream(Role::compute));
 }
 
-double MemoryStream::run(double bytes, bool reading) const {
-  const bool reads_alone = reading && on_cpu_;
+double MemoryStream::run(double bytes, Traffic traffic) const {
+  const bool reads_alone = traffic == Traffic::reading && on_cpu_;
   const double per_element = reads_alone ? sizeof(float) : 2 * sizeof(float);
-  const Tensor x = x_.rows(0, std::clamp<int64_t>(static_cast<int64_t>(bytes / per_element), 1, x_.numel()));
+  const int64_t half = x_.numel() / 2, most = traffic == Traffic::elsewhere ? half : x_.numel();
+  const int64_t n = std::clamp<int64_t>(static_cast<int64_t>(bytes / per_element), 1, most);
+  const Tensor x = x_.rows(0, n);
   if (reads_alone) {
-    static_cast<void>(read_through(x.as<float>(), x.numel()));
+    static_cast<void>(read_through(x.as<float>(), n));
+  } else if (traffic == Traffic::elsewhere && on_cpu_) {
+    device_.ops().scale(device_.stream(Role::compute), x_.rows(half, half + n), x, 1.0f);
   } else if (on_cpu_) {
     stream_through(x.as<float>(), x.numel(), 1.0f);
   } else {
@@ -83,11 +87,11 @@ double MemoryStream::run(double bytes, bool reading) const {
   return per_element * static_cast<double>(x.numel());
 }
 
-BesideStream beside_stream(Device& device, const MemoryStream& memory, double bytes, bool reading,
+BesideStream beside_stream(Device& device, const MemoryStream& memory, double bytes, Traffic traffic,
                            const std::function<void()>& call) {
   constexpr size_t kPairs = 7;
   double moved = 0;
-  const auto stream = [&] { moved = memory.run(bytes, reading); };
+  const auto stream = [&] { moved = memory.run(bytes, traffic); };
   seconds_of(device, call, 1), seconds_of(device, stream, 1);
   const int calls = calls_of_a_sample(seconds_of(device, call, 1)),
             passes = calls_of_a_sample(seconds_of(device, stream, 1));

@@ -50,13 +50,21 @@ int calls_of_a_sample(double seconds_of_one);
 /// Seconds of the fastest of a few samples, after a call that warms up.
 double fastest(Device&, const std::function<void()>& call);
 
-/// x *= s over f32: the stream that operations bound by memory are measured against; for those that write next to
-/// nothing, reading x (on a GPU the same for all).
+/// Where an operation writes, which decides what its memory can give: a line that is not read before it is written is
+/// read all the same, but nobody counts that.
+enum class Traffic : uint8_t {
+  reading,    ///< next to nothing is written
+  in_place,   ///< over what was read
+  elsewhere,  ///< to other memory
+};
+
+/// The streams over f32 that operations bound by memory are measured against: reading x, x *= s, and y = x s from one half
+/// of the array to the other. On a GPU the second for all.
 class MemoryStream {
  public:
   MemoryStream(Device& device, bool on_cpu, int64_t elements);
-  /// One pass that moves `bytes` in all, or as many as there are in the array. Returns how many.
-  double run(double bytes, bool reading) const;
+  /// One pass that moves `bytes` in all, or as many as there are in the arrays. Returns how many.
+  double run(double bytes, Traffic) const;
 
  private:
   Device& device_;
@@ -70,9 +78,8 @@ struct BesideStream {
   double seconds = 0;      ///< of the call
   double stream_rate = 0;  ///< bytes/s
 };
-/// A call that moves `bytes` (`reading`: writes next to none), and the stream over as many bytes, in turn, so that both
-/// meet the same machine.
-BesideStream beside_stream(Device&, const MemoryStream&, double bytes, bool reading, const std::function<void()>& call);
+/// A call that moves `bytes`, and the stream over as many bytes, in turn, so that both meet the same machine.
+BesideStream beside_stream(Device&, const MemoryStream&, double bytes, Traffic, const std::function<void()>& call);
 
 /// An update of `count` parameters of `dtype` with moments of `state`, all zero: memory comes so.
 AdamWArgs adamw_args(Room&, int64_t count, DType dtype, DType state);

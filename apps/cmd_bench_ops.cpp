@@ -2,8 +2,8 @@
 // step of GPT-2 124M gives it.
 //
 // Policy: products are held against the best GEMM of their dtype, everything else against x *= s over as many bytes
-// (what only reads: against reading as many), measured in turn with it: tensors of a few megabytes live in a cache, for
-// both alike. What a call has to do at least (operations, bytes) is counted by kernels/observed_ops. An operation that
+// (what writes elsewhere: against y = x s; what only reads: against reading as many), measured in turn with it: tensors
+// of a few megabytes live in a cache, for both alike. What a call has to do at least (operations, bytes) is counted by kernels/observed_ops. An operation that
 // is not in the list is an error.
 //
 // Legend: T tokens, D hidden, F ffn, V vocabulary, C context, H heads, K head size.
@@ -35,10 +35,22 @@ class LastCall final : public OpObserver {
   OpCall call_{};
 };
 
-/// Whether what it writes is nothing beside what it reads.
-bool only_reads(Op op) {
-  return op == Op::bias_backward || op == Op::softmax_max || op == Op::softmax_sum || op == Op::sum_squares ||
-         op == Op::sum;
+Traffic traffic_of(Op op) {
+  switch (op) {
+    case Op::bias_backward:
+    case Op::softmax_max:
+    case Op::softmax_sum:
+    case Op::sum_squares:
+    case Op::sum: return Traffic::reading;
+    case Op::norm_forward:
+    case Op::activation_forward:
+    case Op::activation_backward:
+    case Op::dropout_add:
+    case Op::dropout_backward:
+    case Op::scale:
+    case Op::embedding_forward: return Traffic::elsewhere;
+    default: return Traffic::in_place;
+  }
 }
 
 struct Line {
@@ -91,7 +103,7 @@ class OpBench {
     if (line.work.flops > 0) {
       line.seconds = fastest(device_, real);
     } else {
-      const BesideStream pair = beside_stream(device_, memory_, line.work.bytes, only_reads(counted.op), real);
+      const BesideStream pair = beside_stream(device_, memory_, line.work.bytes, traffic_of(counted.op), real);
       line.seconds = pair.seconds;
       const bool large = line.work.bytes >= std::min(kLeastBytes, static_cast<double>(s_.t * s_.d));
       line.limit = large ? pair.stream_rate : std::numeric_limits<double>::quiet_NaN();
@@ -272,6 +284,16 @@ class OpBench {
   std::vector<Line> lines_;
 };
 
+/// What does not wait for memory, and how fast that is. An element's random word is a quarter of ten rounds of Philox.
+void print_bound_by_instructions(const std::vector<Line>& lines, const BenchShape& s) {
+  const auto per_ns = [&](const char* name, int64_t elements) {
+    const auto line = std::find_if(lines.begin(), lines.end(), [&](const Line& l) { return l.name == name; });
+    return 1e-9 * static_cast<double>(elements) / line->seconds;
+  };
+  std::printf("bound by instructions, not by memory: dropout (%.2f random words a ns), gelu (%.2f elements a ns)\n",
+              per_ns("dropout 0.1 backward", s.t * s.d), per_ns("gelu forward", s.t * s.f));
+}
+
 void print(DType dtype, double peak, std::vector<Line> lines) {
   const auto rank = [](const Line& line) { return std::isnan(line.limit) ? 1e9 : line.share(); };
   std::stable_sort(lines.begin(), lines.end(), [&](const Line& a, const Line& b) { return rank(a) > rank(b); });
@@ -296,7 +318,8 @@ void bench_ops(Device& device, bool on_cpu, const BenchShape& shape, const std::
     for (Line& line : lines) {
       if (line.work.flops > 0) line.limit = peak;
     }
-    print(dtype, peak, std::move(lines));
+    print(dtype, peak, lines);
+    if (on_cpu) print_bound_by_instructions(lines, shape);
     const HeadTimes times = time_head(device, shape, dtype);
     std::printf("the head as a whole, %lld tokens: %.1f ms, %.3f times its products alone (%.1f ms)\n",
                 static_cast<long long>(shape.t), times.head * 1e3, times.head / times.products, times.products * 1e3);

@@ -87,6 +87,8 @@ void softmax_loss(Tensor loss_T, Tensor logits_TV, Tensor max_T, Tensor sum_T, T
   const float *max_logit = max_T.as<float>(), *sum = sum_T.as<float>(), *target = target_T.as<float>();
   const int32_t* id_of = id_T.as<int32_t>();
   const int64_t columns = logits_TV.dim[1];
+  // Rows that a cache holds are some of more: while these are computed, memory brings the next ones.
+  const int64_t next = logits_TV.dim[0] <= softmax_rows(logits_TV) ? logits_TV.numel() : 0;
   with_float(logits_TV.dtype, [&](auto tag) {
     using T = TypeOf<decltype(tag)>;
     parallel_rows<T>(logits_TV, [&](int64_t t, T* logit_V) {
@@ -97,22 +99,24 @@ void softmax_loss(Tensor loss_T, Tensor logits_TV, Tensor max_T, Tensor sum_T, T
         std::fill(logit_V, logit_V + columns, T(0.0f));
         return;
       }
-      // Divided by the sum in the exponent: a product of a small term and 1 / sum would be denormal, which takes 170
-      // cycles, where exp_term gives 0.
-      const float max_t = max_logit[t], log_sum = std::log(sum[t]);
+      const float inverse = 1.0f / sum[t], max_t = max_logit[t];
+      // Below, the probability would be denormal: that takes 170 cycles here, and slows the products down that read it.
+      const float least = std::max(0.0f, std::log(sum[t])) - 87.336f;
       const bool here = column >= 0 && column < valid;
       // From f32: the target's probability would be rounded twice if 1 were taken off the stored value.
       const float target_logit = here ? static_cast<float>(logit_V[column]) : 0.0f;
       const auto probability = [&](int64_t i, auto lanes) {
-        return exp_term(load(logit_V + i, lanes) - max_t, log_sum);
+        return exp_term(load(logit_V + i, lanes) - max_t, least) * inverse;
       };
       int64_t i = 0;
       for (; i + 2 * kLanes <= valid; i += 2 * kLanes) {
+        const T* next_i = logit_V + next + i;
+        __builtin_prefetch(next_i, 0, 2), __builtin_prefetch(next_i + kLanes, 0, 2);
         store_pair(logit_V + i, probability(i, Whole{}), probability(i + kLanes, Whole{}));
       }
       vector_steps(i, valid, [&](int64_t j, auto lanes) { store(logit_V + j, probability(j, lanes), lanes); });
       std::fill(logit_V + valid, logit_V + columns, T(0.0f));
-      if (here) logit_V[column] = T(exp_term(broadcast(target_logit - max_t), log_sum)[0] - 1.0f);
+      if (here) logit_V[column] = T(exp_term(broadcast(target_logit - max_t), least)[0] * inverse - 1.0f);
     });
   });
 }

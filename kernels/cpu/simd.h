@@ -178,12 +178,14 @@ inline VecF exp_term(VecF x) {
 #endif
 }
 
-/// e^(x - shift), error as exp_term's of x - shift: the shift costs nothing.
-inline VecF exp_term(VecF x, float shift) {
+/// The same, but 0 where x is less than `least`, which is at least -87.336 (a normal number still).
+inline VecF exp_term(VecF x, float least) {
 #if defined(__AVX512DQ__)
-  return exp2(x * 1.44269504088896341f - 1.44269504088896341f * shift);
+  const VecF t = x * 1.44269504088896341f;
+  const __mmask16 keep = _mm512_cmp_ps_mask((__m512)x, (__m512)broadcast(least), _CMP_NLT_UQ);
+  return (VecF)_mm512_maskz_scalef_ps(keep, (__m512)exp2_of_rest(t), (__m512)t);
 #else
-  return exp(x - shift);
+  return select(x < least, VecF{}, exp(x));
 #endif
 }
 
