@@ -58,8 +58,8 @@ enum class Traffic : uint8_t {
   elsewhere,  ///< to other memory
 };
 
-/// The streams over f32 that operations bound by memory are measured against: reading x, x *= s, and y = x s from one half
-/// of the array to the other. On a GPU the second for all.
+/// The streams over f32 that operations bound by memory are measured against: reading x, x *= s, and y = x s from one
+/// half of the array to the other. On a GPU the second for all.
 class MemoryStream {
  public:
   MemoryStream(Device& device, bool on_cpu, int64_t elements);

@@ -18,7 +18,8 @@ void bench_adamw(Device& device, bool on_cpu, const BenchShape& shape) {
     // master, m, v and grad read; the first three and the weight written.
     const double bytes = 2.0 * static_cast<double>(args.master.bytes() + args.m.bytes() + args.v.bytes()) +
                          static_cast<double>(args.grad.bytes() + args.weight.bytes());
-    const BesideStream pair = beside_stream(device, memory, bytes, Traffic::in_place, [&] { device.ops().adamw(stream, args); });
+    const BesideStream pair =
+        beside_stream(device, memory, bytes, Traffic::in_place, [&] { device.ops().adamw(stream, args); });
     const double rate = bytes / pair.seconds;
     const std::string name =
         state == DType::f32 ? build_string("adamw, ", shape.parameters, " parameters") : "  moments in bf16";

@@ -1,5 +1,5 @@
-// The head of a model as training runs it (core/model/head: final norm, logits, loss and gradients, a chunk of tokens at
-// a time) beside its products alone: what the passes over the logits cost on top.
+// The head of a model as training runs it (core/model/head: final norm, logits, loss and gradients, a chunk of tokens
+// at a time) beside its products alone: what the passes over the logits cost on top.
 //
 // Legend: T tokens, N tokens of a chunk, D hidden, V vocabulary.
 #include <algorithm>
@@ -54,9 +54,10 @@ class HeadBench {
       const Tensor x_ND = x_TD_.rows(begin, std::min(begin + chunk_, x_TD_.dim[0]));
       const Tensor logits_NV = scratch_.alloc(dtype_, {x_ND.dim[0], w_VD.dim[0]}),
                    dx_ND = dx_TD_.rows(begin, begin + x_ND.dim[0]);
-      for (GemmArgs args : {GemmArgs{.c_MN = logits_NV, .a = x_ND, .b = w_VD, .transpose_b = true},
-                            GemmArgs{.c_MN = dx_ND, .a = logits_NV, .b = w_VD},
-                            GemmArgs{.c_MN = dw_VD, .a = logits_NV, .b = x_ND, .transpose_a = true, .accumulate = true}}) {
+      for (GemmArgs args :
+           {GemmArgs{.c_MN = logits_NV, .a = x_ND, .b = w_VD, .transpose_b = true},
+            GemmArgs{.c_MN = dx_ND, .a = logits_NV, .b = w_VD},
+            GemmArgs{.c_MN = dw_VD, .a = logits_NV, .b = x_ND, .transpose_a = true, .accumulate = true}}) {
         const ScratchScope one(scratch_);
         const size_t bytes = ops.scratch_bytes(args);
         if (bytes > 0) args.scratch = scratch_.alloc(DType::u8, {static_cast<int64_t>(bytes)});

@@ -3,8 +3,8 @@
 //
 // Policy: products are held against the best GEMM of their dtype, everything else against x *= s over as many bytes
 // (what writes elsewhere: against y = x s; what only reads: against reading as many), measured in turn with it: tensors
-// of a few megabytes live in a cache, for both alike. What a call has to do at least (operations, bytes) is counted by kernels/observed_ops. An operation that
-// is not in the list is an error.
+// of a few megabytes live in a cache, for both alike. What a call has to do at least (operations, bytes) is counted by
+// kernels/observed_ops. An operation that is not in the list is an error.
 //
 // Legend: T tokens, D hidden, F ffn, V vocabulary, C context, H heads, K head size.
 #include <algorithm>

@@ -4,7 +4,8 @@
 // logits are still there, in forward. That is possible because loss and gradients are plain sums over tokens; the
 // division by the global token count happens once, in the optimizer. Backward is then only the norm's.
 //
-// Legend: T tokens, N tokens of a chunk, B of its tokens, R rows outside tensor-parallel regions, D hidden, V local vocabulary rows.
+// Legend: T tokens, N tokens of a chunk, B of its tokens, R rows outside tensor-parallel regions, D hidden, V local
+// vocabulary rows.
 #pragma once
 
 #include <vector>

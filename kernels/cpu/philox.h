@@ -30,7 +30,8 @@ inline VecU64 multiply(VecU64 x, uint64_t m) {
 struct PhiloxKeys {
   constexpr explicit PhiloxKeys(const RandomKey& key) {
     uint32_t k0 = static_cast<uint32_t>(key.seed), k1 = static_cast<uint32_t>(key.seed >> 32);
-    for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) first[round] = k0, second[round] = k1;
+    for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)
+      first[round] = k0, second[round] = k1;
   }
 
   uint64_t first[10], second[10];
@@ -104,7 +105,8 @@ inline constexpr int64_t kFewWords = 4 * kLanes;
 /// kFewWords words from a block on, for those that do not fill the vectors of for_words.
 void few_words(const RandomKey& key, uint64_t block, uint32_t* out);
 
-/// Calls body(i, words, Whole | Part) with words first + i, ... of key in the lanes, so that each i < count is met once.
+/// Calls body(i, words, Whole | Part) with words first + i, ... of key in the lanes, so that each i < count is met
+/// once.
 template <class Body>
 inline void for_words(const RandomKey& key, uint64_t first, int64_t count, Body body) {
   constexpr int kVectors = kLanes == 16 ? 6 : 2;  // vectors of blocks: what the registers hold
@@ -135,7 +137,8 @@ inline void for_words(const RandomKey& key, uint64_t first, int64_t count, Body 
 class DropoutFactor {
  public:
   /// In whole numbers: uniform01(word) < p where word >> 8 < p 2^24.
-  explicit DropoutFactor(float p) : keep_(1.0f / (1.0f - p)), bar_(static_cast<uint32_t>(std::ceil(p * 0x1p24f)) << 8) {}
+  explicit DropoutFactor(float p)
+      : keep_(1.0f / (1.0f - p)), bar_(static_cast<uint32_t>(std::ceil(p * 0x1p24f)) << 8) {}
 
   VecF of(VecU words) const { return select((VecI)(words >= bar_), broadcast(keep_), VecF{}); }
 

@@ -6,7 +6,7 @@
 
 namespace trident::reference {
 
-class ReferenceOps final : public Ops {
+class ReferenceOps : public Ops {
  public:
   void gemm(Stream, const GemmArgs&) const override;
 
