@@ -1,5 +1,5 @@
 // The reference table's class, defined family by family: gemm.cpp norm.cpp attention.cpp pointwise.cpp embedding.cpp
-// loss.cpp optimizer.cpp. Only those files and reference_ops.cpp include it.
+// loss.cpp optimizer.cpp. Only those files, reference_ops.cpp and tests that change one of its answers include it.
 #pragma once
 
 #include "kernels/ops.h"

@@ -50,7 +50,7 @@ double random_value(uint32_t purpose, int64_t index) {
 }
 
 /// Has the head take its rows through the softmax in several turns, the last one short.
-class FewRowsAtOnce final : public ReferenceOps {
+class FewRowsAtOnce final : public reference::ReferenceOps {
   int64_t softmax_rows(Tensor) const override { return 3; }
 };
 
