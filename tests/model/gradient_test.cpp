@@ -49,20 +49,25 @@ double random_value(uint32_t purpose, int64_t index) {
   return 0.5 * random_normal({7, 0, purpose}, static_cast<uint64_t>(index));
 }
 
-/// Has the head take its rows through the softmax in several turns, the last one short.
-class FewRowsAtOnce final : public reference::ReferenceOps {
-  int64_t softmax_rows(Tensor) const override { return 3; }
+/// Has the head take so many rows at a time through the softmax.
+class SomeRowsAtOnce final : public reference::ReferenceOps {
+ public:
+  explicit SomeRowsAtOnce(int64_t rows) : rows_(rows) {}
+  int64_t softmax_rows(Tensor) const override { return rows_; }
+
+ private:
+  int64_t rows_;
 };
 
 /// One module with f64 parameters, an input, and a fixed random functional of its output as the loss.
 class Probe {
  public:
-  Probe(const ModelShape& shape, int64_t block)
+  Probe(const ModelShape& shape, int64_t block, int64_t softmax_rows = 3)
       : shape_(shape),
         block_(block),
         module_(make_block(shape, block)),
         layout_(make_block_layout(block, module_->params(), 1, 1, false)),
-        device_(make_cpu_device(0, std::make_unique<FewRowsAtOnce>())),
+        device_(make_cpu_device(0, std::make_unique<SomeRowsAtOnce>(softmax_rows))),
         tensor_(make_self_communicator("tensor")),
         saved_(Arena{}) {
     const int64_t tokens = kSequences * shape.context;
@@ -183,6 +188,12 @@ class Probe {
 };
 
 }  // namespace
+
+TEST_CASE("the head's loss does not depend on how many rows go through the softmax at once") {
+  const int64_t head = gpt_shape().layers + 1;
+  const double all = Probe(gpt_shape(), head, 100).loss(HeadMode::evaluate);
+  for (const int64_t rows : {1, 3, 10}) CHECK(Probe(gpt_shape(), head, rows).loss(HeadMode::evaluate) == all);
+}
 
 TEST_CASE("every gradient of every block agrees with central differences") {
   const auto [name, shape] =
