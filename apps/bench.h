@@ -84,7 +84,7 @@ BesideStream beside_stream(Device&, const MemoryStream&, double bytes, Traffic, 
 /// An update of `count` parameters of `dtype` with moments of `state`, all zero: memory comes so.
 AdamWArgs adamw_args(Room&, int64_t count, DType dtype, DType state);
 
-/// Seconds of the head of a model in training, and of its products alone: medians of a few pairs, taken in turn.
+/// Seconds of the head of a model in training, and of its products alone: the fastest of a few, taken in turn.
 struct HeadTimes {
   double head = 0, products = 0;
 };
