@@ -9,10 +9,8 @@ namespace trident::cpu {
 // Tile of registers: 12 accumulators of 16 on AVX2, 24 of 32 on AVX-512.
 #if defined(__AVX512F__)
 inline constexpr int kTileRows = 12;
-#elif defined(__AVX__)
-inline constexpr int kTileRows = 6;
 #else
-inline constexpr int kTileRows = 4;
+inline constexpr int kTileRows = 6;
 #endif
 inline constexpr int kTileVectors = 2;
 inline constexpr int kTileCols = kTileVectors * kLanes;

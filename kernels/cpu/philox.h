@@ -19,10 +19,8 @@ typedef uint64_t VecU64 __attribute__((vector_size(8 * kLanes64)));
 inline VecU64 multiply(VecU64 x, uint64_t m) {
 #if defined(__AVX512F__)
   return (VecU64)_mm512_maskz_mul_epu32(0xff, (__m512i)x, _mm512_set1_epi64(static_cast<int64_t>(m)));
-#elif defined(__AVX2__)
-  return (VecU64)_mm256_mul_epu32((__m256i)x, _mm256_set1_epi64x(static_cast<int64_t>(m)));
 #else
-  return (x & 0xffffffffu) * m;
+  return (VecU64)_mm256_mul_epu32((__m256i)x, _mm256_set1_epi64x(static_cast<int64_t>(m)));
 #endif
 }
 

@@ -1,5 +1,5 @@
-// Vectors of f32 in the compiler's own extension: one source for SSE2, AVX2 and AVX-512, chosen by -march. 16-bit
-// floats are storage; they widen on load and round to nearest even on store.
+// Vectors of f32 in the compiler's own extension: one source for AVX2 and AVX-512 (kernels/cpu/isa.h). 16-bit floats
+// are storage; they widen on load and round to nearest even on store.
 //
 // exp and what follows from it are computed here: no libm call per element, the same bits in every lane and tail.
 // Where AVX512_BF16 stores bf16, f32 numbers below the normal ones (1.2e-38) become zeros: the instruction does so.
@@ -9,9 +9,7 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX__)
 #include <immintrin.h>
-#endif
 
 #include "core/base/dtype.h"
 
@@ -19,17 +17,14 @@ namespace trident::cpu {
 
 #if defined(__AVX512F__)
 inline constexpr int kLanes = 16;
-#elif defined(__AVX__)
-inline constexpr int kLanes = 8;
 #else
-inline constexpr int kLanes = 4;
+inline constexpr int kLanes = 8;
 #endif
 
 typedef float VecF __attribute__((vector_size(4 * kLanes)));
 typedef int32_t VecI __attribute__((vector_size(4 * kLanes)));
 typedef uint32_t VecU __attribute__((vector_size(4 * kLanes)));
 typedef uint16_t VecU16 __attribute__((vector_size(2 * kLanes)));
-typedef _Float16 VecH __attribute__((vector_size(2 * kLanes)));
 
 inline VecF broadcast(float x) { return x - VecF{}; }
 inline VecI lane_numbers() {
@@ -48,23 +43,15 @@ inline VecF load(const bf16* p) {
 #if defined(__AVX512F__)
   const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   return (VecF)((VecU)_mm512_maskz_cvtepu16_epi32(0xffff, halves) << 16);
-#elif defined(__AVX2__)
-  return (VecF)((VecU)_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))) << 16);
 #else
-  VecU16 v;
-  std::memcpy(&v, p, sizeof v);
-  return (VecF)(__builtin_convertvector(v, VecU) << 16);
+  return (VecF)((VecU)_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))) << 16);
 #endif
 }
 inline VecF load(const f16* p) {
 #if defined(__AVX512F__)
   return (VecF)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-#elif defined(__F16C__)
-  return (VecF)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 #else
-  VecH v;
-  std::memcpy(&v, p, sizeof v);
-  return __builtin_convertvector(v, VecF);
+  return (VecF)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 #endif
 }
 
@@ -84,10 +71,8 @@ inline void store(bf16* p, VecF v) {
 inline void store(f16* p, VecF v) {
 #if defined(__AVX512F__)
   const __m256i out = _mm512_maskz_cvtps_ph(0xffff, (__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-#elif defined(__F16C__)
-  const __m128i out = _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 #else
-  const VecH out = __builtin_convertvector(v, VecH);
+  const __m128i out = _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 #endif
   std::memcpy(static_cast<void*>(p), &out, sizeof out);
 }
@@ -218,11 +203,8 @@ inline VecF sigmoid(VecF x) {
 inline VecF sqrt(VecF x) {
 #if defined(__AVX512F__)
   return (VecF)_mm512_maskz_sqrt_ps(0xffff, (__m512)x);
-#elif defined(__AVX__)
-  return (VecF)_mm256_sqrt_ps((__m256)x);
 #else
-  for (int i = 0; i < kLanes; ++i) x[i] = std::sqrt(x[i]);
-  return x;
+  return (VecF)_mm256_sqrt_ps((__m256)x);
 #endif
 }
 
@@ -310,19 +292,12 @@ inline void store_past_caches(T* p, VecU16 first, VecU16 second) {
   __m512i line;
   std::memcpy(&line, halves, sizeof line);
   _mm512_stream_si512(reinterpret_cast<__m512i*>(p), line);
-#elif defined(__AVX__)
+#else
   _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)first);
   _mm_stream_si128(reinterpret_cast<__m128i*>(p) + 1, (__m128i)second);
-#else
-  std::memcpy(static_cast<void*>(p), &first, sizeof first);
-  std::memcpy(static_cast<void*>(p + kLanes), &second, sizeof second);
 #endif
 }
-inline void finish_past_caches() {
-#if defined(__AVX__)
-  _mm_sfence();
-#endif
-}
+inline void finish_past_caches() { _mm_sfence(); }
 
 /// Asks for what lies 512 elements behind p: the hardware's own prefetching alone leaves a fifth of the bandwidth that
 /// one thread can read with. Past the end of a tensor it asks for what is not used, or does nothing.
