@@ -142,22 +142,22 @@ inline VecF take_part(VecF& x) {
   return part;
 }
 
-/// All parts of 32 numbers, as rows or in pairs.
+/// All parts of two vectors; join(first, second) rounds and puts together what an operand takes of a part.
+template <int64_t parts, class Operand, class Join>
+inline void split(Operand (&operand)[parts], VecF first, VecF second, Join join) {
+  for (int64_t n = 0; n + 1 < parts; ++n) {
+    const VecF first_part = take_part(first), second_part = take_part(second);
+    operand[n] = join(first_part, second_part);
+  }
+  operand[parts - 1] = join(first, second);
+}
 template <int64_t parts>
 inline void split_row(__m512i (&row)[parts], VecF low, VecF high, uint32_t kept = ~uint32_t{0}) {
-  for (int64_t n = 0; n + 1 < parts; ++n) {
-    const VecF part_low = take_part(low), part_high = take_part(high);
-    row[n] = row_bf16(part_low, part_high, kept);
-  }
-  row[parts - 1] = row_bf16(low, high, kept);
+  split(row, low, high, [kept](VecF a, VecF b) { return row_bf16(a, b, kept); });
 }
 template <int64_t parts>
 inline void split_pairs(VecU (&words)[parts], VecF even, VecF odd, uint32_t kept = ~uint32_t{0}) {
-  for (int64_t n = 0; n + 1 < parts; ++n) {
-    const VecF part_even = take_part(even), part_odd = take_part(odd);
-    words[n] = pair_bf16(part_even, part_odd, kept);
-  }
-  words[parts - 1] = pair_bf16(even, odd, kept);
+  split(words, even, odd, [kept](VecF a, VecF b) { return pair_bf16(a, b, kept); });
 }
 
 /// The even and the odd ones of 32 neighbours.

@@ -23,8 +23,8 @@ namespace {
 constexpr int64_t kQueries = 32, kKeys = 96;
 static_assert(kQueries % kAmxStep == 0 && kKeys % kAmxStep == 0);
 
-int64_t query_blocks(const AttentionShape& shape) { return (shape.context + kQueries - 1) / kQueries; }
-int64_t key_blocks(const AttentionShape& shape) { return (shape.context + kKeys - 1) / kKeys; }
+int64_t query_blocks(const AttentionShape& shape) { return ceil_div(shape.context, kQueries); }
+int64_t key_blocks(const AttentionShape& shape) { return ceil_div(shape.context, kKeys); }
 
 /// One thread's memory of forward.
 template <class T>

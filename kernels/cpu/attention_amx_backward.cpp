@@ -26,7 +26,7 @@ inline constexpr int64_t kKeys = kParts<T> == 1 ? 64 : 128;
 constexpr int64_t kRow = kQueries + kStrip;  // 32 keys of one power of two apart would meet in few sets of L1
 static_assert(kStrip == kAmxStep && kQueries % kStrip == 0);
 
-int64_t query_blocks(const AttentionShape& shape) { return (shape.context + kQueries - 1) / kQueries; }
+int64_t query_blocks(const AttentionShape& shape) { return ceil_div(shape.context, kQueries); }
 
 /// One thread's memory of backward: blocks of keys, and everything of one query head over the whole context.
 template <class T>

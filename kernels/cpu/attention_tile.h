@@ -29,8 +29,8 @@ struct AttentionShape {
   explicit AttentionShape(const AttentionArgs& args)
       : context(args.context), heads(args.heads), kv_heads(args.kv_heads), head_size(args.head_size) {
     sequences = args.qkv.dim[0] / context;
-    padded = (head_size + kTileCols - 1) / kTileCols * kTileCols;
-    tiles = (context + kTile - 1) / kTile;
+    padded = round_up(head_size, kTileCols);
+    tiles = ceil_div(context, kTile);
     qkv_stride = (heads + 2 * kv_heads) * head_size;
     out_stride = heads * head_size;
   }
@@ -45,7 +45,7 @@ void load_tile(float* tile, const T* src, int64_t stride, int64_t count, const A
     float* row = tile + i * shape.padded;
     vector_steps(0, shape.head_size,
                  [&](int64_t k, auto lanes) { store(row + k, load(src + i * stride + k, lanes) * factor); });
-    for (int64_t k = (shape.head_size + kLanes - 1) / kLanes * kLanes; k < shape.padded; k += kLanes) {
+    for (int64_t k = round_up(shape.head_size, kLanes); k < shape.padded; k += kLanes) {
       store(row + k, VecF{});
     }
   }
@@ -88,7 +88,7 @@ inline void tile_product(int64_t rows, int64_t cols, int64_t k, const float* a, 
   }
 }
 
-inline int64_t round_to_rows(int64_t n) { return (n + kTileRows - 1) / kTileRows * kTileRows; }
+inline int64_t round_to_rows(int64_t n) { return round_up(n, kTileRows); }
 
 /// factor[0..count): dropout of keys [key, key + count) for one query (the word layout of AttentionArgs).
 inline void attention_dropout(const AttentionArgs& args, int64_t sequence, int64_t head, int64_t query, int64_t key,
@@ -103,7 +103,7 @@ inline void attention_dropout(const AttentionArgs& args, int64_t sequence, int64
 
 /// One thread's floats of scratch, each thread's a whole number of cache lines.
 inline constexpr size_t kLineFloats = 16;
-inline size_t round_to_lines(size_t floats) { return (floats + kLineFloats - 1) / kLineFloats * kLineFloats; }
+inline size_t round_to_lines(size_t floats) { return round_up(floats, kLineFloats); }
 
 /// Scratch cut into one part per thread, aligned to cache lines: vectors that straddle lines cost a fifth of the speed.
 class ThreadScratch {

@@ -51,7 +51,7 @@ void embedding_backward(Tensor dtable_VD, Tensor id_T, Tensor dy_TD, int64_t fir
   with_float(dy_TD.dtype, [&](auto tag) {
     using T = TypeOf<decltype(tag)>;
     const T* dy = dy_TD.as<T>();
-    parallel_range((d + kStrip - 1) / kStrip, tokens * d, [&](int64_t begin, int64_t end) {
+    parallel_range(ceil_div(d, kStrip), tokens * d, [&](int64_t begin, int64_t end) {
       for (int64_t t = 0; t < tokens; ++t) {
         if (row[t] < 0) continue;
         float* out = dtable + row[t] * d;

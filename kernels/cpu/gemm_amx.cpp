@@ -30,7 +30,7 @@ constexpr int64_t kBlockPrivate = 384;
 constexpr int64_t kBlockShared = 384;
 constexpr int64_t kSuper = 4096;  // lines
 template <class T>
-inline constexpr int64_t kSuperK = (4096 + kBlockK<T> - 1) / kBlockK<T>* kBlockK<T>;
+inline constexpr int64_t kSuperK = round_up(int64_t{4096}, kBlockK<T>);
 constexpr int64_t kStrip = kAmxStep;
 constexpr int64_t kStripStep = kStrip * kTileSteps;  // elements of a part of a strip per step of tiles
 constexpr int64_t kSums = kStrip * kStrip;           // f32 sums of a pair of strips: four tiles

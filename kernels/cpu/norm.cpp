@@ -16,7 +16,7 @@ namespace {
 
 constexpr int64_t kChunkRows = 64;
 
-int64_t chunk_count(int64_t rows) { return (rows + kChunkRows - 1) / kChunkRows; }
+int64_t chunk_count(int64_t rows) { return ceil_div(rows, kChunkRows); }
 
 /// Widest row, and what a config allows: buffers are on the stack, which is touched as far as rows reach.
 constexpr int64_t kMaxRow = 65536;
@@ -143,7 +143,7 @@ void backward_chunk(const NormBackwardArgs& args, int64_t n, const float* w_D, f
 void add_chunks(Tensor total_D, const float* partial_ND, int64_t chunks) {
   const int64_t d = total_D.numel();
   float* total = total_D.as<float>();
-  parallel_range((d + kLanes - 1) / kLanes, d * chunks, [&](int64_t begin, int64_t end) {
+  parallel_range(ceil_div(d, kLanes), d * chunks, [&](int64_t begin, int64_t end) {
     vector_steps(begin * kLanes, std::min(end * kLanes, d), [&](int64_t i, auto lanes) {
       VecF sum = load(total + i, lanes);
       for (int64_t n = 0; n < chunks; ++n) sum += load(partial_ND + n * d + i, lanes);

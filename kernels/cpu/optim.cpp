@@ -152,7 +152,7 @@ template <class S>
 void adamw_by_weight(const AdamWArgs& args, const AdamWFactors& factors) {
   const int64_t n = args.master.numel();
   const auto run = [&]<bool kRandomWeight, class W>(std::bool_constant<kRandomWeight>, W* weight) {
-    parallel_range((n + kPiece - 1) / kPiece, n, [&](int64_t begin, int64_t end) {
+    parallel_range(ceil_div(n, kPiece), n, [&](int64_t begin, int64_t end) {
       adamw_share<S, W, kRandomWeight>(args, factors, begin * kPiece, std::min(end * kPiece, n), weight);
     });
   };
@@ -176,7 +176,7 @@ void ordered_sum(Tensor out_1, Tensor x, Term term) {
   constexpr int64_t kParts = 256, kRun = 4096;
   const int64_t n = x.numel();
   const int64_t runs_per_part = (n + kParts * kRun - 1) / (kParts * kRun);
-  const int64_t part_size = std::max<int64_t>(1, runs_per_part) * kRun, parts = (n + part_size - 1) / part_size;
+  const int64_t part_size = std::max<int64_t>(1, runs_per_part) * kRun, parts = ceil_div(n, part_size);
   double part_sum[kParts] = {};
   with_float(x.dtype, [&](auto tag) {
     const auto* in = x.as<TypeOf<decltype(tag)>>();

@@ -8,6 +8,7 @@
 #include <numeric>
 #include <vector>
 
+#include "core/base/clock.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/parallel.h"
 
@@ -15,8 +16,6 @@ namespace trident {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 /// Median of the faster half.
 double typical_best(std::vector<double> times) {
